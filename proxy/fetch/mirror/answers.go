@@ -133,7 +133,7 @@ func (c *conn) hand(ca *call, resp *http.Response) error {
 	if !empty {
 		resp.Body = b
 		c.deadline.begin(b)
-		c.in.body = true
+		c.in.body, c.in.stall = true, patienceOf(ca.req.Context(), c.pool.client.cfg.Stall)
 		b.watch()
 	}
 	wanted := c.deliver(ca, resp)

@@ -136,7 +136,7 @@ func (c *conn) enqueueLocked(ca *call, now time.Time) {
 // headLocked starts the first call's time.
 func (c *conn) headLocked(now time.Time) {
 	c.moved.Store(int64(now.Sub(c.born)))
-	c.deadline.set(now.Add(c.pool.client.cfg.FirstByte))
+	c.deadline.set(now.Add(patienceOf(c.queue[0].req.Context(), c.pool.client.cfg.FirstByte)))
 }
 
 // removeLocked takes out a call that was not sent.

@@ -2,13 +2,17 @@
 
 package mirror
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 type (
 	sizeKey       struct{}
 	realmKey      struct{}
 	backgroundKey struct{}
 	flowKey       struct{}
+	patienceKey   struct{}
 )
 
 // WithSize tells how many bytes the answer's body is expected to have, which decides what may be sent on the
@@ -44,6 +48,20 @@ func WithFlow(ctx context.Context, flow string) context.Context {
 func flowOf(ctx context.Context) string {
 	flow, _ := ctx.Value(flowKey{}).(string)
 	return flow
+}
+
+// WithPatience shortens [Config.FirstByte] and [Config.Stall], and the time for a first connection, for a request that
+// can be answered elsewhere too. It does not count while the request waits behind others. d ≤ 0: no change.
+func WithPatience(ctx context.Context, d time.Duration) context.Context {
+	return context.WithValue(ctx, patienceKey{}, d)
+}
+
+// patienceOf returns the shorter of limit and what [WithPatience] set.
+func patienceOf(ctx context.Context, limit time.Duration) time.Duration {
+	if d, _ := ctx.Value(patienceKey{}).(time.Duration); d > 0 {
+		return min(d, limit)
+	}
+	return limit
 }
 
 func expectedSize(ctx context.Context) int64 {

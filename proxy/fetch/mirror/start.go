@@ -5,6 +5,8 @@ package mirror
 import (
 	"context"
 	"net/http"
+	"slices"
+	"time"
 )
 
 // Start is [Client.RoundTrip] in two steps: it queues the request, so that requests go out in the order of the
@@ -34,6 +36,9 @@ func failed(err error) func() (*http.Response, error) {
 
 func (cl *Client) await(ca *call) (*http.Response, error) {
 	ctx := ca.req.Context()
+	if patience := patienceOf(ctx, dialTimeout); patience < dialTimeout {
+		defer time.AfterFunc(patience, func() { cl.giveUpDialling(ca) }).Stop()
+	}
 	select {
 	case a := <-ca.answer:
 		return a.resp, a.err
@@ -41,4 +46,15 @@ func (cl *Client) await(ca *call) (*http.Response, error) {
 		cl.withdraw(ca)
 		return nil, failure("first byte", ca.req.URL, context.Cause(ctx))
 	}
+}
+
+// giveUpDialling fails a call that waits for its host's first connection.
+func (cl *Client) giveUpDialling(ca *call) {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if ca.conn != nil || slices.ContainsFunc(ca.pool.conns, func(c *conn) bool { return c.opened }) {
+		return
+	}
+	ca.pool.waiting = slices.DeleteFunc(ca.pool.waiting, func(o *call) bool { return o == ca })
+	ca.failLocked("dial", ErrStalled)
 }

@@ -82,7 +82,7 @@ func (cl *Client) viaTransport(req *http.Request, via *url.URL) (*http.Response,
 		ReadCloser: resp.Body,
 		ctx:        ctx,
 		url:        req.URL,
-		stall:      cl.cfg.Stall,
+		stall:      patienceOf(ctx, cl.cfg.Stall),
 		timer:      stoppedTimer(func() { cancel(ErrStalled) }),
 		release:    release,
 	}

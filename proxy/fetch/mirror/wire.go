@@ -20,7 +20,8 @@ type wire struct {
 	ahead bool    // first is filled
 	limit int     // bytes that the header may still have; negative: not in a header
 	body  bool    // in a body: each read has its own time
-	err   error   // what ended the connection
+	stall time.Duration
+	err   error // what ended the connection
 }
 
 func (w *wire) Read(p []byte) (int, error) {
@@ -35,7 +36,7 @@ func (w *wire) Read(p []byte) (int, error) {
 		p = p[:min(len(p), w.limit)]
 	}
 	if w.body {
-		w.conn.deadline.set(time.Now().Add(w.conn.pool.client.cfg.Stall))
+		w.conn.deadline.set(time.Now().Add(w.stall))
 	}
 	n, err := w.conn.nc.Read(p)
 	if w.limit > 0 {

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package fetch
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"apt-dht/store"
+)
+
+// Content is a file being read: from the store, from a transfer that may still
+// be going on, or straight from a mirror. It is an io.ReadSeeker for one
+// goroutine. The caller closes it.
+type Content struct {
+	Head
+	// Source is where the bytes come from: FromStore, FromMirror.
+	Source string
+
+	f    *Fetcher
+	ctx  context.Context
+	want Want
+	off  int64
+
+	blob   *store.Blob
+	t      *transfer
+	reader *store.Reader // of t's file
+	direct *Body
+	at     int64 // offset of direct's next byte
+}
+
+// File is the stored file, for sendfile; nil while the bytes are on their way.
+func (c *Content) File() *os.File {
+	if c.blob == nil {
+		return nil
+	}
+	return c.blob.File
+}
+
+// Close gives up the content. It may be called twice.
+func (c *Content) Close() error {
+	c.leaveTransfer()
+	if c.direct != nil {
+		c.direct.Close()
+		c.direct = nil
+	}
+	if c.blob == nil {
+		return nil
+	}
+	err := c.blob.Close()
+	c.blob = nil
+	return err
+}
+
+func (c *Content) leaveTransfer() {
+	if c.reader != nil {
+		c.reader.Close()
+		c.reader = nil
+	}
+	if c.t != nil {
+		c.f.leave(c.t)
+		c.t = nil
+	}
+}
+
+// Seek implements io.Seeker. The end of a file of unknown size is nowhere.
+func (c *Content) Seek(offset int64, whence int) (int64, error) {
+	if c.blob != nil {
+		return c.blob.Seek(offset, whence)
+	}
+	switch whence {
+	case io.SeekCurrent:
+		offset += c.off
+	case io.SeekEnd:
+		if c.Size < 0 {
+			return 0, fmt.Errorf("%s: its size is not known yet", c.want.URL)
+		}
+		offset += c.Size
+	}
+	if offset < 0 {
+		return 0, fmt.Errorf("%s: seek before the first byte", c.want.URL)
+	}
+	c.off = offset
+	return offset, nil
+}
+
+// Read implements io.Reader: it waits for bytes, and fails where the file
+// turned out wrong or cannot be had to its end.
+func (c *Content) Read(p []byte) (n int, err error) {
+	switch {
+	case c.blob != nil:
+		return c.blob.Read(p)
+	case c.t != nil:
+		n, err = c.readGrowing(p)
+	default:
+		n, err = c.readDirect(p)
+	}
+	c.off += int64(n)
+	return n, err
+}
+
+// readGrowing follows the transfer; where our disk fails it, the mirror takes over.
+func (c *Content) readGrowing(p []byte) (int, error) {
+	to, err := c.reader.Wait(c.ctx, c.off)
+	switch {
+	case err == nil:
+		return c.reader.ReadAt(p[:min(int64(len(p)), to-c.off)], c.off)
+	case err == io.EOF || c.ctx.Err() != nil:
+		return 0, err
+	}
+	if why := c.t.why(); !isStorage(why) {
+		return 0, cmp.Or(why, err)
+	}
+	c.leaveTransfer()
+	return c.readDirect(p)
+}
+
+// readDirect reads from the mirror, asking it anew after a seek.
+func (c *Content) readDirect(p []byte) (int, error) {
+	if c.Size >= 0 && c.off >= c.Size {
+		return 0, io.EOF
+	}
+	if c.direct != nil && c.at != c.off {
+		c.direct.Close()
+		c.direct = nil
+	}
+	if c.direct == nil {
+		body, err := c.f.askDirect(c.ctx, &c.want, c.off)
+		if err != nil {
+			return 0, err
+		}
+		c.direct, c.at = body, c.off
+	}
+	n, err := c.direct.Read(p)
+	c.at += int64(n)
+	return n, err
+}
+
+// openDirect opens the mirror's own answer for one reader, past the store.
+func (f *Fetcher) openDirect(ctx context.Context, want Want) (*Content, error) {
+	// Whatever the mirror has is the answer now, as it would be without us.
+	want.Size = -1
+	body, err := f.askDirect(ctx, &want, want.Start)
+	if err != nil {
+		return nil, err
+	}
+	c := &Content{Head: body.Head, Source: FromMirror, f: f, ctx: ctx, want: want, direct: body, at: want.Start}
+	return c, nil
+}
+
+// askDirect asks the mirrors in turn, each once: the client retries by itself.
+func (f *Fetcher) askDirect(ctx context.Context, want *Want, offset int64) (*Body, error) {
+	var first error
+	for _, url := range want.urls() {
+		src := &mirrorSource{up: f.cfg.Upstream, url: url}
+		body, err := src.Ask(ctx, want, offset)()
+		if err == nil {
+			body.ReadCloser = &countedBody{body.ReadCloser, &f.fromMirror}
+			return body, nil
+		}
+		if first == nil || !errors.As(first, new(*StatusError)) {
+			first = err
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, first
+}

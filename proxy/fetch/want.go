@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package fetch
+
+import (
+	"encoding/hex"
+	"net/http"
+	"time"
+
+	"apt-dht/store"
+)
+
+// Digest is a SHA-256.
+type Digest = store.Digest
+
+// Want names a file to be brought here.
+type Want struct {
+	// URL is where the client asked for it, absolute and byte for byte as the
+	// client wrote it: mirrors hold files whose names contain '%'.
+	URL string
+	// Mirrors are further URLs of the same bytes, tried after URL.
+	Mirrors []string
+	// Digest is the SHA-256 that the file must have. Zero: not known; then the
+	// file is known by its URL alone and never shared.
+	Digest Digest
+	// Size is the length in bytes that the file must have. -1: not known.
+	Size int64
+	// Start is the first byte that the asker needs. A file not yet here is not
+	// fetched from its beginning for somebody who needs its end.
+	Start int64
+	// Header is sent to the mirror beside what the transfer itself needs.
+	Header http.Header
+	// Realm separates connections of different privilege (see mirror.WithRealm).
+	Realm string
+	// Flow names who wants the file: where requests to a mirror have to wait,
+	// flows share it fairly.
+	Flow string
+	// Background marks a fetch that no client waits for.
+	Background bool
+	// Keep marks a file that is evicted last: indexes.
+	Keep bool
+	// NoStore keeps the file out of the store: it passes through for one asker.
+	NoStore bool
+}
+
+// known tells whether the file's SHA-256 is known.
+func (w *Want) known() bool { return w.Digest != Digest{} }
+
+// key identifies the transfer that w can share with others.
+func (w *Want) key() string {
+	if w.known() {
+		return hex.EncodeToString(w.Digest[:])
+	}
+	return w.URL
+}
+
+// urls are all places at mirrors, the client's own choice first.
+func (w *Want) urls() []string {
+	return append([]string{w.URL}, w.Mirrors...)
+}
+
+// Head is what is known of a file before its first byte.
+type Head struct {
+	// Size in bytes. -1: not known before the end.
+	Size int64
+	// Modified is the origin's Last-Modified. Zero: it gave none.
+	Modified time.Time
+	// Header holds the mirror's own header where a mirror answered, else nil.
+	Header http.Header
+}
+
+// Where a file's bytes came from, as told in X-Apt-Dht-Source.
+const (
+	FromStore  = "store"
+	FromMirror = "mirror"
+)
