@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package store
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+func BenchmarkOpenBare(b *testing.B) {
+	s := open(b, Config{})
+	content, d := blob(1, 14_000)
+	add(b, s, content, Meta{})
+	path := s.blobPath(d)
+	b.ReportAllocs()
+	for b.Loop() {
+		f, err := os.Open(path)
+		if err != nil {
+			b.Fatal(err)
+		}
+		f.Close()
+	}
+}
+
+func BenchmarkGet(b *testing.B) {
+	s := open(b, Config{})
+	content, d := blob(1, 14_000)
+	add(b, s, content, Meta{})
+	b.ReportAllocs()
+	for b.Loop() {
+		blob, err := s.Get(d)
+		if err != nil {
+			b.Fatal(err)
+		}
+		blob.Close()
+	}
+}
+
+func BenchmarkStat(b *testing.B) {
+	s := open(b, Config{})
+	fillTable(s, 20_000)
+	_, d := blob(7, 1)
+	b.ReportAllocs()
+	for b.Loop() {
+		s.Stat(d)
+	}
+}
+
+func fillTable(s *Store, n int) {
+	for i := range n {
+		_, d := blob(uint64(i), 1)
+		s.table.put(d, entry{size: 1, verified: seconds(time.Now())})
+	}
+}
+
+func BenchmarkStore14kB(b *testing.B) {
+	s := open(b, Config{Quota: 1 << 30})
+	b.SetBytes(14_000)
+	content, _ := blob(1, 14_000)
+	for i := 0; b.Loop(); i++ {
+		copy(content, fmt.Sprint(i))
+		if _, err := put(s, content, Meta{Origin: "http://deb.debian.org/debian/pool/main/h/hello/hello_2.10-3_amd64.deb"}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkWrite(b *testing.B) {
+	s := open(b, Config{Quota: 1 << 40})
+	g, err := s.Create(Digest{1}, -1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer g.Discard(nil)
+	buf := make([]byte, 32<<10)
+	b.SetBytes(int64(len(buf)))
+	for b.Loop() {
+		if g.Len() > 256<<20 {
+			b.StopTimer()
+			g.Discard(nil)
+			if g, err = s.Create(Digest{1}, -1); err != nil {
+				b.Fatal(err)
+			}
+			b.StartTimer()
+		}
+		if _, err := g.Write(buf); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkOpen20k measures a restart with 20,000 blobs.
+func BenchmarkOpen20k(b *testing.B) {
+	s := open(b, Config{})
+	if err := populate(s, 20_000); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+		start := time.Now()
+		s = open(b, s.cfg)
+		b.ReportMetric(float64(time.Since(start).Microseconds())/1000, "ms/Open")
+	}
+}
+
+// populate makes n small blobs with the rows that Commit writes, at less cost.
+func populate(s *Store, n int) error {
+	var batch []row
+	for i := range n {
+		content := fmt.Appendf(nil, "blob %d", i)
+		c := newChain()
+		c.Write(content)
+		path := s.blobPath(c.sum())
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, content, publicMode)); err != nil {
+			return err
+		}
+		e := entry{size: c.n, used: time.Now().UnixNano(), verified: seconds(time.Now())}
+		s.table.put(c.sum(), e)
+		m := Meta{Added: time.Now(), Modified: time.Now(), ContentType: packageType, Origin: "http://deb.debian.org/debian/pool/main/h/hello/hello_2.10-3_amd64.deb"}
+		batch = append(batch, encodeMeta(c.sum(), m), encodeTimes(c.sum(), e))
+	}
+	return s.rows.write(batch)
+}
+
+// maxResident is what a process may take that holds a store of 20,000 blobs: measured were 19 MB, of
+// which 9 are the Go runtime and the test binary's.
+func maxResident() int {
+	if raceEnabled {
+		return 100 << 20 // the race detector's own memory
+	}
+	return 24 << 20
+}
+
+func TestMemory(t *testing.T) {
+	s := open(t, Config{})
+	if err := populate(s, 20_000); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := child(t, "memory", s.cfg.Dir).CombinedOutput()
+	t.Logf("%s", out)
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func memoryChild() error {
+	before := resident()
+	start := time.Now()
+	s, err := Open(Config{Dir: os.Args[1], FreeFloor: 1})
+	if err != nil {
+		return err
+	}
+	took := time.Since(start)
+	afterOpen := resident()
+	for range 3 {
+		s.tidy()
+		runtime.GC()
+	}
+	n, _, _ := s.Usage()
+	slog.Info("memory", "blobs", n, "before_kB", before>>10, "after_open_kB", afterOpen>>10, "idle_kB", resident()>>10, "open", took)
+	if n != 20_000 || resident() > maxResident() {
+		return fmt.Errorf("%d blobs take %d kB", n, resident()>>10)
+	}
+	return s.Close()
+}
+
+// resident returns the bytes of RAM this process has.
+func resident() (bytes int) {
+	b, _ := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(b)) {
+		if _, err := fmt.Sscanf(line, "VmRSS: %d kB", &bytes); err == nil {
+			return bytes << 10
+		}
+	}
+	return 0
+}

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+// Package store keeps blobs on disk, named by the SHA-256 of their bytes, and what is known of them.
+// It knows nothing of URLs' meaning, of indexes, peers or HTTP: it is told which digests are in use,
+// and it records what it is told of a URL. It runs on Linux.
+//
+// # Files
+//
+// In Config.Dir:
+//
+//	blobs/ab/abcd…   a blob, named by its digest in hex. The mtime is the origin's Last-Modified, the
+//	                 epoch if unknown; the mode is 0644, 0600 if private. Plain files: sendfile works,
+//	                 other programs may read them.
+//	partial/abcd…    a blob that is growing or suspended, named by the digest it is to have
+//	partial/tmp-…    one whose digest is not known yet, or an import; removed by Open
+//	badger/          the database, described below
+//	badger.opening   a byte for each unfinished attempt to open the database
+//	lock             held with flock while a process has the store; its pid, for people
+//	state            'running' or 'closed', and the kernel's boot id
+//
+// Whatever else lies there is left alone.
+//
+// # Database
+//
+// The keys are a letter followed by a digest, unless it says otherwise; integers are big-endian.
+//
+//	b  JSON metaRow: where the blob came from
+//	t  last use, last verification and flags (entry), 13 bytes
+//	p  digest and 2 bytes of number: up to 1024 chaining states of 32 bytes (see Pieces)
+//	u  a URL: JSON urlRow; badger's user meta is 1 for a root file
+//	i  8 bytes of hash of a directory's name, 8 of inode: a file that Import hashed
+//
+// All of it can be lost, and is thrown away when it is damaged: the blobs are then found by a walk
+// of the directory, with size, Last-Modified and privacy from the files, and are verified before
+// they are first given out. While the disk has no room for badger, rows are held in memory.
+//
+// # Invariants
+//
+//   - Only publish renames into blobs, after it has counted and verified the bytes.
+//   - What Get gives out was verified by this store: when it was written, or later if the bytes may
+//     have been lost or gone bad since (an unclean stop, a reboot, a lost row, a day's age; for
+//     large files the last is done after the answer).
+//   - Nothing is fsynced, and needs not be: see suspectWindow.
+//   - A reader's open file stays readable whatever happens to the blob.
+//   - badger never gets to write to a full disk, which would end the process: see walspace.go.
+package store

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package store
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"time"
+)
+
+// Meta is what is known of a blob. What was lost with the database is zero; Size, Modified and
+// Private survive in the file itself.
+type Meta struct {
+	Size        int64     // bytes; set by the store
+	Modified    time.Time // the origin's Last-Modified, to the second; zero: unknown
+	ContentType string    // the origin's Content-Type; empty: unknown
+	Origin      string    // the URL it came from; empty: unknown, or imported
+	Added       time.Time // set by the store
+	Verified    time.Time // when its bytes last hashed right; zero: not known. Set by the store
+	Used        time.Time // last Get; set by the store
+	Shareable   bool      // may be given to the world: it came from a public origin, without credentials
+	Private     bool      // was fetched with credentials, and is for those who bear the same
+	Keep        bool      // an index or root file: evicted last as long as it is current
+}
+
+func (m Meta) flags() (f flags) {
+	if m.Keep {
+		f |= flagKeep
+	}
+	if m.Shareable {
+		f |= flagShareable
+	}
+	if m.Private {
+		f |= flagPrivate
+	}
+	return f
+}
+
+// Meta returns what is known of a blob, ErrNotFound if it is not here.
+func (s *Store) Meta(d Digest) (Meta, error) {
+	e, ok := s.table.get(d)
+	if !ok {
+		return Meta{}, ErrNotFound
+	}
+	m := Meta{
+		Size:      e.size,
+		Used:      time.Unix(0, e.used).UTC(),
+		Verified:  timeOf(int64(e.verified)),
+		Shareable: e.flags.has(flagShareable),
+		Private:   e.flags.has(flagPrivate),
+		Keep:      e.flags.has(flagKeep),
+	}
+	value := s.rows.get(blobKey(kindMeta, d))
+	if value == nil {
+		return m, s.metaFromFile(d, &m)
+	}
+	var r metaRow
+	if err := json.Unmarshal(value, &r); err != nil {
+		return m, s.metaFromFile(d, &m)
+	}
+	m.Modified, m.Added = timeOf(r.Modified), timeOf(r.Added)
+	m.ContentType, m.Origin = r.ContentType, r.Origin
+	return m, nil
+}
+
+// metaFromFile fills in what the file itself tells.
+func (s *Store) metaFromFile(d Digest, m *Meta) error {
+	st, err := os.Lstat(s.blobPath(d))
+	if os.IsNotExist(err) {
+		return ErrNotFound
+	}
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	m.Modified = timeOf(st.ModTime().Unix())
+	return nil
+}
+
+// Update changes what is known of a blob: ContentType, Origin, Shareable, Private and Keep; changes
+// to other fields are ignored. It returns ErrNotFound if the blob is not here.
+func (s *Store) Update(d Digest, fn func(*Meta)) error {
+	s.metaMu.Lock()
+	defer s.metaMu.Unlock()
+	m, err := s.Meta(d)
+	if err != nil {
+		return err
+	}
+	fixed := m
+	fn(&m)
+	m.Modified, m.Added = fixed.Modified, fixed.Added
+	if err := checkMeta(m); err != nil {
+		return err
+	}
+	if m.Private != fixed.Private {
+		if err := os.Chmod(s.blobPath(d), modeOf(m)); err != nil {
+			return fmt.Errorf("store: %w", err)
+		}
+	}
+	e, ok := s.table.change(d, func(e *entry) { e.flags = m.flags() })
+	if !ok {
+		return ErrNotFound
+	}
+	return s.rows.write([]row{encodeMeta(d, m), encodeTimes(d, e)})
+}
+
+func modeOf(m Meta) os.FileMode {
+	if m.Private {
+		return privateMode
+	}
+	return publicMode
+}
+
+// maxHeader bounds header values that are kept: no server's ETag or Content-Type comes near.
+const maxHeader = 1 << 10
+
+func checkMeta(m Meta) error {
+	if len(m.ContentType) > maxHeader || len(m.Origin) > maxURL {
+		return fmt.Errorf("%w: Content-Type of %d bytes (at most %d) or origin of %d bytes (at most %d)", ErrTooLong, len(m.ContentType), maxHeader, len(m.Origin), maxURL)
+	}
+	return nil
+}

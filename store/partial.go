@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// partialAge is how long a suspended blob waits to be resumed: a mirror's point release is a week's
+// matter, after that the file is seldom asked for again.
+const partialAge = 7 * 24 * time.Hour
+
+// Create begins a blob. A zero digest means that it is not known yet, a size of -1 the same. If a
+// blob of that digest was suspended it is resumed: Len then tells how much is there (which Create has
+// hashed anew, at about 1 GB/s), and the next Write appends to it.
+//
+// The errors are ErrBusy when the digest is being written already, and ErrNoSpace.
+func (s *Store) Create(want Digest, size int64) (*Growing, error) {
+	if s.closed.Load() {
+		return nil, ErrClosed
+	}
+	if err := s.makeRoom(max(size, 0)); err != nil {
+		return nil, err
+	}
+	g := &Growing{s: s, known: want != Digest{}, want: want, size: max(size, -1), chain: newChain()}
+	if g.known && !s.takeWriter(want) {
+		return nil, ErrBusy
+	}
+	if err := g.openFile(); err != nil {
+		s.releaseWriter(g)
+		return nil, fmt.Errorf("store: %w", noSpace(err))
+	}
+	return g, nil
+}
+
+func (g *Growing) openFile() (err error) {
+	if !g.known {
+		g.file, err = os.OpenFile(g.s.tempPath(), os.O_RDWR|os.O_CREATE|os.O_EXCL, publicMode)
+		return err
+	}
+	path := g.s.partialPath(g.want)
+	g.file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, publicMode)
+	if err != nil {
+		return err
+	}
+	if err := g.resume(); err != nil {
+		g.file.Close()
+		return err
+	}
+	return nil
+}
+
+// resume hashes what is there. More than there should be is no beginning of this blob.
+func (g *Growing) resume() error {
+	st, err := g.file.Stat()
+	if err != nil {
+		return err
+	}
+	if !st.Mode().IsRegular() {
+		return fmt.Errorf("%s: %w", g.file.Name(), errNotRegular)
+	}
+	if g.size >= 0 && st.Size() > g.size {
+		return g.file.Truncate(0)
+	}
+	if _, err := io.Copy(g.chain, g.file); err != nil {
+		return err
+	}
+	g.n, g.checked = g.chain.n, g.chain.n
+	return nil
+}
+
+func (s *Store) takeWriter(d Digest) bool {
+	s.writersMu.Lock()
+	defer s.writersMu.Unlock()
+	if _, busy := s.writers[d]; busy {
+		return false
+	}
+	s.writers[d] = struct{}{}
+	return true
+}
+
+func (s *Store) releaseWriter(g *Growing) {
+	if !g.known {
+		return
+	}
+	s.writersMu.Lock()
+	defer s.writersMu.Unlock()
+	delete(s.writers, g.want)
+}
+
+// removeTemps removes files that no running process can be writing: the directory has just been
+// locked.
+func (s *Store) removeTemps() {
+	temps, _ := filepath.Glob(filepath.Join(s.partialDir(), tempPrefix+"*")) // the pattern is well formed
+	for _, path := range temps {
+		if err := os.Remove(path); err != nil {
+			s.log.Warn("store: remove a temporary file", "error", err)
+		}
+	}
+}
+
+// A suspended is a partial file that nobody is writing.
+type suspended struct {
+	digest  Digest
+	path    string
+	size    int64
+	written time.Time
+}
+
+// suspendedFiles lists them, oldest first.
+func (s *Store) suspendedFiles() (out []suspended) {
+	files, err := os.ReadDir(s.partialDir())
+	if err != nil {
+		s.log.Warn("store: list partial files", "error", err)
+	}
+	for _, f := range files {
+		d, ok := parseDigest(f.Name())
+		info, err := f.Info()
+		if !ok || err != nil || !info.Mode().IsRegular() {
+			continue
+		}
+		out = append(out, suspended{d, filepath.Join(s.partialDir(), f.Name()), info.Size(), info.ModTime()})
+	}
+	slices.SortFunc(out, func(a, b suspended) int { return a.written.Compare(b.written) })
+	return out
+}
+
+// prunePartials removes suspended files that are too old, and the oldest while blobs and suspended
+// files together are more than the quota.
+func (s *Store) prunePartials() (removed int, freed int64) {
+	files := s.suspendedFiles()
+	_, total := s.table.usage()
+	for _, f := range files {
+		total += f.size
+	}
+	for _, f := range files {
+		if total <= s.cfg.Quota && time.Since(f.written) < partialAge {
+			continue
+		}
+		if !s.removeSuspended(f) {
+			continue
+		}
+		total -= f.size
+		freed += f.size
+		removed++
+	}
+	return removed, freed
+}
+
+// removeSuspended removes the file unless it is being written.
+func (s *Store) removeSuspended(f suspended) bool {
+	if !s.takeWriter(f.digest) {
+		return false
+	}
+	defer func() {
+		s.writersMu.Lock()
+		defer s.writersMu.Unlock()
+		delete(s.writers, f.digest)
+	}()
+	err := os.Remove(f.path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		s.log.Warn("store: remove a partial file", "error", err)
+	}
+	return err == nil
+}

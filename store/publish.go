@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A candidate is a complete file in Dir/partial that is to become a blob.
+type candidate struct {
+	file  *os.File // open; its name is its path
+	known bool     // the digest was known beforehand
+	want  Digest
+	size  int64 // -1: was not known beforehand
+	sum   Digest
+	n     int64 // bytes hashed
+	meta  Meta
+}
+
+// publish is the one way into the store: count, verify, stamp, rename. The file is removed if it
+// fails. The error is a *MismatchError if the bytes are not what they should be.
+func (s *Store) publish(c candidate) error {
+	if err := c.check(); err != nil {
+		os.Remove(c.file.Name())
+		return err
+	}
+	if err := stamp(c.file, c.meta); err != nil {
+		os.Remove(c.file.Name())
+		return err
+	}
+	now := time.Now()
+	e := entry{size: c.n, used: now.UnixNano(), verified: seconds(now), flags: c.meta.flags()}
+	s.publishMu.Lock()
+	defer s.publishMu.Unlock()
+	if s.closed.Load() {
+		os.Remove(c.file.Name())
+		return ErrClosed
+	}
+	if err := renameMaking(c.file.Name(), s.blobPath(c.sum)); err != nil {
+		os.Remove(c.file.Name())
+		return fmt.Errorf("store: publish: %w", noSpace(err))
+	}
+	s.table.put(c.sum, e)
+	return nil
+}
+
+// check counts and verifies: the file must have as many bytes as were hashed.
+func (c candidate) check() error {
+	st, err := fstat(c.file)
+	if err != nil {
+		return err
+	}
+	if c.size >= 0 && c.n != c.size || c.known && c.sum != c.want {
+		return &MismatchError{Want: c.want, Got: c.sum, WantSize: c.size, GotSize: c.n}
+	}
+	if st.Size != c.n {
+		return fmt.Errorf("store: %s: wrote %d bytes, the file has %d", c.file.Name(), c.n, st.Size)
+	}
+	return nil
+}
+
+// stamp puts into the file's mtime and mode what must outlive the database: a Last-Modified of zero
+// becomes the Unix epoch. It leaves alone what is right already: a hard link shares both with
+// somebody else's file.
+func stamp(f *os.File, m Meta) error {
+	st, err := fstat(f)
+	if err != nil {
+		return err
+	}
+	if sec := max(unixOf(m.Modified), 0); st.Mtim.Sec != sec {
+		tv := []unix.Timeval{{Sec: sec}, {Sec: sec}}
+		if err := unix.Futimes(int(f.Fd()), tv); err != nil {
+			return fmt.Errorf("store: set time of %s: %w", f.Name(), err)
+		}
+	}
+	private := st.Mode&0o077 == 0
+	if private == m.Private {
+		return nil
+	}
+	if err := f.Chmod(modeOf(m)); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	return nil
+}
+
+// renameMaking renames, making the directory of the new name if it is not there yet.
+func renameMaking(from, to string) error {
+	err := os.Rename(from, to)
+	if !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := os.Mkdir(filepath.Dir(to), 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return os.Rename(from, to)
+}
+
+// record writes the rows of a blob that has been published, and makes room if it was too much. Rows
+// that find no room are lost with this process; the blob is not.
+func (s *Store) record(d Digest, m Meta, states []Digest) {
+	m.Added = time.Now()
+	e, ok := s.table.get(d)
+	if !ok {
+		return
+	}
+	batch := append([]row{encodeMeta(d, m), encodeTimes(d, e)}, stateRows(d, states)...)
+	if err := s.rows.write(batch); err != nil {
+		s.log.Debug("store: what is known of a blob is not recorded", "digest", hexOf(d), "error", err)
+	}
+	s.evictForQuota()
+}
