@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package proxy
+
+import (
+	"net/http"
+
+	"apt-dht/proxy/fetch"
+)
+
+// serveBlob answers for a file whose SHA-256 is known.
+func (s *Server) serveBlob(w http.ResponseWriter, r *http.Request, a *ask) {
+	s.indexer.asked(a)
+	content := s.cfg.Fetch.Stored(a.entry.Digest)
+	if content == nil {
+		var err error
+		if content, err = s.cfg.Fetch.Open(r.Context(), s.wantOf(r, a)); err != nil {
+			s.fail(w, r, a.url, err)
+			return
+		}
+	}
+	defer content.Close()
+	if a.entry.Parse && content.Source == fetch.FromStore {
+		s.indexer.parse(a.name, a.entry.Digest)
+	}
+	if r.Context().Value(fetchedKey{}) != nil {
+		content.Source = fetch.FromMirror // it crossed the uplink for this very request
+	}
+	s.respond(w, r, a, content)
+}

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package proxy
+
+import (
+	"sync/atomic"
+
+	"apt-dht/proxy/fetch"
+)
+
+// counters are of this run, in bytes of bodies.
+type counters struct {
+	aptFromStore  atomic.Int64 // sent to apt from the store
+	aptFromMirror atomic.Int64 // sent to apt as it came from a mirror
+}
+
+// to is the counter of what goes to apt from a source.
+func (c *counters) to(source string) *atomic.Int64 {
+	if source == fetch.FromStore {
+		return &c.aptFromStore
+	}
+	return &c.aptFromMirror
+}

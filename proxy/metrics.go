@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package proxy
+
+import (
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// metrics serves the numbers of status in Prometheus's format, read when asked.
+func (s *Server) metrics() http.Handler {
+	reg := prometheus.NewRegistry()
+	value := func(kind prometheus.ValueType, name, help string, labels prometheus.Labels, read func(Status) int64) {
+		reg.MustRegister(&metric{
+			desc: prometheus.NewDesc("apt_dht_"+name, help, nil, labels),
+			kind: kind,
+			read: func() float64 { return float64(read(s.status())) },
+		})
+	}
+	counter, gauge := prometheus.CounterValue, prometheus.GaugeValue
+	value(counter, "bytes_from_total", "Body bytes by where they came from.", prometheus.Labels{"source": "store"}, func(st Status) int64 { return st.BytesFrom.Store })
+	value(counter, "bytes_from_total", "Body bytes by where they came from.", prometheus.Labels{"source": "mirror"}, func(st Status) int64 { return st.BytesFrom.Mirror })
+	value(counter, "bytes_to_total", "Body bytes by where they went.", prometheus.Labels{"client": "apt"}, func(st Status) int64 { return st.BytesTo.Apt })
+	value(gauge, "store_blobs", "Files in the store.", nil, func(st Status) int64 { return int64(st.Store.Blobs) })
+	value(gauge, "store_bytes", "Bytes in the store.", nil, func(st Status) int64 { return st.Store.Bytes })
+	value(gauge, "store_quota_bytes", "Bytes that the store may hold.", nil, func(st Status) int64 { return st.Store.Quota })
+	value(gauge, "index_origins", "Repositories that are known.", nil, func(st Status) int64 { return int64(st.Index.Origins) })
+	value(gauge, "index_files", "Files whose hash is known.", nil, func(st Status) int64 { return int64(st.Index.Files) })
+	value(gauge, "transfers", "Transfers under way.", nil, func(st Status) int64 { return int64(len(st.Transfers)) })
+	value(gauge, "uptime_seconds", "Seconds since the node started.", nil, func(st Status) int64 { return st.UptimeS })
+	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
+}
+
+// metric is one number with fixed labels. prometheus's own function metrics
+// cannot share a name between several label values.
+type metric struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+	read func() float64
+}
+
+func (m *metric) Describe(ch chan<- *prometheus.Desc) { ch <- m.desc }
+
+func (m *metric) Collect(ch chan<- prometheus.Metric) {
+	ch <- prometheus.MustNewConstMetric(m.desc, m.kind, m.read())
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Egress is the node's way out: which origins may be asked, and through what.
+// A proxy that fetches whatever it is told to reaches what its clients cannot,
+// so the judgement is passed on the address that is dialled, whatever name led
+// there. Behind an upstream proxy that address is the proxy's own; what can be
+// judged then is an origin written as an address.
+type Egress struct {
+	// Hosts and Nets are origins that the operator named (--allow-origin).
+	Hosts []string
+	Nets  []netip.Prefix
+	// InSources tells whether one of this machine's apt sources names the host.
+	InSources func(host string) bool
+	// Upstream names the proxy for a URL; nil, or a nil URL, for none.
+	Upstream func(*url.URL) (*url.URL, error)
+
+	upstreams sync.Map // addresses that Upstream has named, host:port
+}
+
+// originError is a refusal by the policy.
+type originError struct{ reason string }
+
+func (e *originError) Error() string { return "refused: " + e.reason }
+
+func refuseOrigin(host string, ip netip.Addr, format string, args ...any) error {
+	who := host
+	if host != ip.String() {
+		who = fmt.Sprintf("%s (%s)", host, ip)
+	}
+	return &originError{who + " " + fmt.Sprintf(format, args...)}
+}
+
+// carrierGrade is RFC 6598's shared address space: private in all but name.
+var carrierGrade = netip.MustParsePrefix("100.64.0.0/10")
+
+// check judges an address that host led to, for clients of a realm.
+func (e *Egress) check(host string, ip netip.Addr, realm string) error {
+	ip = ip.Unmap()
+	switch {
+	case ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified() || !ip.IsValid():
+		return refuseOrigin(host, ip, "is an address that no mirror has")
+	case ip.IsLoopback() && realm != realmLocal:
+		return refuseOrigin(host, ip, "is this machine itself, and the request came from another")
+	case (ip.IsLoopback() || ip.IsPrivate() || carrierGrade.Contains(ip)) && !e.named(host, ip):
+		return refuseOrigin(host, ip, "is private, and no apt source of this machine names it: allow it with --allow-origin %s", host)
+	}
+	return nil
+}
+
+func (e *Egress) named(host string, ip netip.Addr) bool {
+	return slices.Contains(e.Hosts, host) ||
+		slices.ContainsFunc(e.Nets, func(n netip.Prefix) bool { return n.Contains(ip) }) ||
+		e.InSources != nil && e.InSources(host)
+}
+
+// dialTimeout is how long a mirror may take to accept a connection.
+const dialTimeout = 10 * time.Second
+
+// Dial connects to addr, host:port, if the policy allows the address that its
+// name leads to. realm tells for whom. An upstream proxy, which the operator has
+// named, may be anywhere.
+func (e *Egress) Dial(ctx context.Context, realm, network, addr string) (net.Conn, error) {
+	dialer := net.Dialer{Timeout: dialTimeout}
+	if _, upstream := e.upstreams.Load(addr); !upstream {
+		host := strings.ToLower(stripPort(addr))
+		dialer.ControlContext = func(_ context.Context, _, dialled string, _ syscall.RawConn) error {
+			return e.check(host, addrOf(dialled), realm)
+		}
+	}
+	return dialer.DialContext(ctx, network, addr)
+}
+
+// Proxy is the upstream proxy for a URL; nil for none. It refuses origins that
+// the policy would, as far as it can tell.
+func (e *Egress) Proxy(u *url.URL) (*url.URL, error) {
+	if e.Upstream == nil {
+		return nil, nil
+	}
+	via, err := e.Upstream(u)
+	if via == nil || err != nil {
+		return nil, err
+	}
+	e.upstreams.Store(hostPort(via), true)
+	host := stripPort(u.Host)
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return via, e.check(host, ip, realmRemote)
+	}
+	return via, nil
+}

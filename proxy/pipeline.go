@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package proxy
+
+import (
+	"bufio"
+	"bytes"
+	"net/http"
+	"net/netip"
+	"sync"
+)
+
+const (
+	// maxAhead bounds the transfers that one connection's look-ahead keeps
+	// going: what our apt settings make apt pipeline.
+	maxAhead = 200
+
+	// maxAheadBytes bounds them by their sizes: a quarter of a second at
+	// 1 Gbit/s and some, so that a slow client cannot hoard the uplink.
+	maxAheadBytes = 48 << 20
+
+	// maxQueued bounds the request heads waiting to be looked at.
+	maxQueued = 256
+)
+
+// pipeline fetches ahead what one connection has pipelined. It is the
+// connection's lookahead.Sink.
+type pipeline struct {
+	s      *Server
+	client netip.Addr
+	slots  chan struct{} // holds one for this connection
+
+	mu       sync.Mutex // guards following
+	seen     int        // request heads read from the connection
+	answered int        // requests answered
+	queue    [][]byte   // heads not yet looked at
+	holds    []hold     // started, in the order of the requests
+	bytes    int64      // what holds are expected to bring
+	working  bool
+	closed   bool
+}
+
+// hold keeps a transfer alive for a request that has not been handled yet.
+type hold struct {
+	target  string // as in the request line
+	size    int64
+	release func()
+}
+
+// Seen implements lookahead.Sink. The only request that is not answered yet
+// needs no help.
+func (p *pipeline) Seen(head []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.seen++
+	if p.closed || p.seen-p.answered < 2 || len(p.queue) >= maxQueued {
+		return
+	}
+	p.queue = append(p.queue, bytes.Clone(head))
+	p.startLocked()
+}
+
+// startLocked starts the worker if there is work that it may do.
+func (p *pipeline) startLocked() {
+	if !p.working && !p.closed && len(p.queue) > 0 && p.roomLocked() {
+		p.working = true
+		p.s.ahead.Go(p.work)
+	}
+}
+
+func (p *pipeline) roomLocked() bool {
+	return len(p.holds) < maxAhead && p.bytes < maxAheadBytes
+}
+
+// work starts transfers in the order of the requests while there is room.
+func (p *pipeline) work() {
+	for {
+		p.mu.Lock()
+		if p.closed || len(p.queue) == 0 || !p.roomLocked() {
+			p.working = false
+			p.mu.Unlock()
+			return
+		}
+		head := p.queue[0]
+		p.queue = p.queue[1:]
+		p.mu.Unlock()
+		p.prefetch(head)
+	}
+}
+
+// prefetch starts the transfer that a request will need, if it is one that
+// can be shared.
+func (p *pipeline) prefetch(head []byte) {
+	r, err := http.ReadRequest(bufio.NewReaderSize(bytes.NewReader(head), len(head)))
+	if err != nil {
+		return
+	}
+	want, ok := p.s.wantAhead(r, p.client)
+	if !ok {
+		return
+	}
+	release := p.s.cfg.Fetch.Prefetch(want)
+	if release == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		release()
+		return
+	}
+	size := max(want.Size, 0)
+	p.holds = append(p.holds, hold{r.RequestURI, size, release})
+	p.bytes += size
+}
+
+// begin is told that a request for target is being handled, and tells whether
+// its file was fetched ahead. The returned function must be called when the
+// request has been answered.
+func (p *pipeline) begin(target string) (fetched bool, end func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var mine func()
+	for i, h := range p.holds {
+		if h.target == target {
+			for _, passed := range p.holds[:i] {
+				passed.release()
+			}
+			mine = h.release
+			p.dropLocked(i + 1)
+			break
+		}
+	}
+	return mine != nil, func() { p.end(mine) }
+}
+
+func (p *pipeline) end(release func()) {
+	if release != nil {
+		release()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.answered++
+	p.startLocked()
+}
+
+func (p *pipeline) dropLocked(n int) {
+	for _, h := range p.holds[:n] {
+		p.bytes -= h.size
+	}
+	p.holds = p.holds[n:]
+}
+
+// Closed implements lookahead.Sink.
+func (p *pipeline) Closed() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	for _, h := range p.holds {
+		h.release()
+	}
+	p.holds, p.queue = nil, nil
+	<-p.slots
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package proxy
+
+import (
+	"encoding/hex"
+	"io"
+	"mime"
+	"net/http"
+	"os"
+	"path"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"apt-dht/proxy/fetch"
+)
+
+// writeStall is how long a client may take nothing before it is given up.
+const writeStall = 2 * time.Minute
+
+// sendPiece is what is sent between two looks at the clock, in bytes.
+const sendPiece = 8 << 20
+
+// respond answers with the content: whole, a range of it, or 304.
+func (s *Server) respond(w http.ResponseWriter, r *http.Request, a *ask, c *fetch.Content) {
+	h := w.Header()
+	h["X-Apt-Dht-Source"] = []string{c.Source}
+	h["Via"] = []string{s.via}
+	h["Content-Type"] = []string{contentType(a.name, c)}
+	if a.known() {
+		h["Etag"] = []string{etag(a.entry.Digest)}
+		if s.cfg.Fetch.WholeOnly(a.entry.Digest) {
+			r.Header.Del("Range")
+		}
+	}
+	out := &meter{ResponseWriter: w, total: s.counters.to(c.Source)}
+	switch {
+	case c.Size < 0:
+		stream(out, r, c)
+	case c.File() != nil:
+		http.ServeContent(out, r, "", c.Modified, c.File())
+	default:
+		http.ServeContent(out, r, "", c.Modified, c)
+	}
+}
+
+// stream passes on an answer whose length the mirror did not tell. One that
+// breaks must not look complete.
+func stream(w *meter, r *http.Request, c *fetch.Content) {
+	if !c.Modified.IsZero() {
+		w.Header().Set("Last-Modified", c.Modified.UTC().Format(http.TimeFormat))
+	}
+	if r.Method == http.MethodHead {
+		return
+	}
+	if _, err := w.follow(c); err != nil {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// etag is the same wherever the blob comes from.
+func etag(d [32]byte) string {
+	b := make([]byte, 0, 2+2*len(d))
+	b = append(b, '"')
+	b = hex.AppendEncode(b, d[:])
+	return string(append(b, '"'))
+}
+
+// contentType is the mirror's word where it has just answered, else what the
+// name says. apt looks at neither; people with browsers do.
+func contentType(name string, c *fetch.Content) string {
+	if t := c.Header.Get("Content-Type"); t != "" {
+		return t
+	}
+	switch ext := path.Ext(name); ext {
+	case ".deb", ".udeb", ".ddeb":
+		return "application/vnd.debian.binary-package"
+	case ".xz":
+		return "application/x-xz"
+	case ".gz":
+		return "application/gzip"
+	default:
+		if t := mime.TypeByExtension(ext); t != "" {
+			return t
+		}
+	}
+	return "application/octet-stream"
+}
+
+// meter counts the body bytes that go out and moves the write deadline with
+// them. It hands files to the connection whole, for sendfile.
+type meter struct {
+	http.ResponseWriter
+	total *atomic.Int64
+	n     int64 // sent so far
+}
+
+func (m *meter) Write(p []byte) (int, error) {
+	m.extend()
+	n, err := m.ResponseWriter.Write(p)
+	m.count(int64(n))
+	return n, err
+}
+
+// ReadFrom implements io.ReaderFrom. A large file goes out in pieces, each
+// with a deadline of its own.
+func (m *meter) ReadFrom(src io.Reader) (int64, error) {
+	limited, ok := src.(*io.LimitedReader)
+	if ok {
+		if _, ok = limited.R.(*os.File); ok {
+			return m.sendFile(limited)
+		}
+	}
+	return m.follow(src)
+}
+
+// buffers are for copying what is still arriving.
+var buffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
+
+// follow passes on bytes as they arrive: a mirror that sends little at a time
+// must not look silent to apt.
+func (m *meter) follow(src io.Reader) (sent int64, err error) {
+	buf := buffers.Get().(*[64 << 10]byte)
+	defer buffers.Put(buf)
+	for {
+		n, err := src.Read(buf[:])
+		if n > 0 {
+			written, werr := m.Write(buf[:n])
+			sent += int64(written)
+			if werr != nil {
+				return sent, werr
+			}
+		}
+		switch {
+		case err == io.EOF:
+			return sent, nil
+		case err != nil:
+			return sent, err
+		case n < len(buf):
+			http.NewResponseController(m.ResponseWriter).Flush()
+		}
+	}
+}
+
+func (m *meter) sendFile(src *io.LimitedReader) (sent int64, err error) {
+	for src.N > 0 {
+		m.extend()
+		piece := &io.LimitedReader{R: src.R, N: min(src.N, sendPiece)}
+		n, err := io.Copy(m.ResponseWriter, piece)
+		src.N -= n
+		sent += n
+		m.count(n)
+		if err != nil || n == 0 {
+			return sent, err
+		}
+	}
+	return sent, nil
+}
+
+func (m *meter) count(n int64) {
+	m.n += n
+	m.total.Add(n)
+}
+
+// extend gives the client time for the next piece. The server's WriteTimeout
+// covers the first.
+func (m *meter) extend() {
+	if m.n > 0 {
+		http.NewResponseController(m.ResponseWriter).SetWriteDeadline(time.Now().Add(writeStall))
+	}
+}

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gorilla/mux"
+
+	"apt-dht/index"
+	"apt-dht/proxy/fetch"
+	"apt-dht/proxy/lookahead"
+	"apt-dht/store"
+)
+
+const (
+	// headTimeout is how long a request head may take from its first byte on.
+	headTimeout = 30 * time.Second
+
+	// idleTimeout is how long a connection may wait for its next request. apt
+	// keeps its own open while dpkg works.
+	idleTimeout = 5 * time.Minute
+
+	// maxHeader bounds a request head: apt's have some 250 bytes.
+	maxHeader = 32 << 10
+
+	// maxConns bounds the connections that are open at a time: a hundred
+	// machines with ten origins each.
+	maxConns = 1024
+
+	// shutdownGrace is how long answers that are under way may take at stop.
+	shutdownGrace = 5 * time.Second
+)
+
+// Config says what a Server works with. All fields are required.
+type Config struct {
+	Store  *store.Store
+	Index  *index.Index
+	Fetch  *fetch.Fetcher
+	Egress *Egress
+	// Allows tells whether a client is served.
+	Allows func(client netip.Addr) bool
+	// Version of the program, as shown in Via and status.
+	Version string
+	Log     *slog.Logger
+}
+
+// Server answers apt. Make it with New, give it connections with Run.
+type Server struct {
+	cfg      Config
+	log      *slog.Logger
+	nodeID   string // random at each start: cloned disks must not be one node
+	via      string
+	started  time.Time
+	router   http.Handler
+	indexer  *indexer
+	roots    flights[rootCopy]
+	tunnels  tunnels
+	counters counters
+	ahead    sync.WaitGroup // look-ahead workers
+}
+
+// New returns a server that does not listen yet.
+func New(cfg Config) *Server {
+	var id [8]byte
+	rand.Read(id[:])
+	s := &Server{
+		cfg:     cfg,
+		log:     cfg.Log,
+		nodeID:  hex.EncodeToString(id[:]),
+		started: time.Now(),
+	}
+	s.via = fmt.Sprintf("1.1 %s (apt-dht/%s)", s.pseudonym(), cfg.Version)
+	s.indexer = newIndexer(cfg, s.via)
+	s.router = s.routes()
+	return s
+}
+
+// pseudonym is this node's received-by in Via fields (RFC 9110 §7.6.3).
+func (s *Server) pseudonym() string { return "apt-dht-" + s.nodeID }
+
+// Stored is told of each file that enters the store (fetch.Config.Stored).
+func (s *Server) Stored(want fetch.Want, digest fetch.Digest, head fetch.Head) {
+	if (want.Digest == fetch.Digest{}) {
+		s.keepURL(want, digest, head)
+	}
+	name, err := index.NameOf(want.URL)
+	if err != nil {
+		return
+	}
+	if entry := s.cfg.Index.Lookup(name, netip.Addr{}); entry.Parse && entry.Digest == digest {
+		s.indexer.parse(name, digest)
+	}
+}
+
+// Run serves the listeners, which it closes, until ctx ends; then answers under
+// way have shutdownGrace to finish, and are cut off short of their length after.
+func (s *Server) Run(ctx context.Context, listeners []net.Listener) error {
+	server := &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: headTimeout,
+		WriteTimeout:      writeStall,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ConnContext:       withConn,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	work, stop := context.WithCancel(ctx)
+	defer stop()
+	var wg sync.WaitGroup
+	for range 2 { // one may fetch while the other parses
+		wg.Go(func() { s.indexer.run(work) })
+	}
+	failed := make(chan error, len(listeners))
+	slots := make(chan struct{}, maxConns)
+	for _, l := range listeners {
+		wg.Go(func() { failed <- server.Serve(s.wrap(l, slots)) })
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	stop()
+	s.shutdown(server)
+	wg.Wait()
+	return err
+}
+
+// shutdown lets answers finish for a while, then ends everything.
+func (s *Server) shutdown(server *http.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownGrace)
+	defer cancel()
+	if err := server.Shutdown(ctx); errors.Is(err, context.DeadlineExceeded) {
+		s.log.Info("some answers were not finished in time and have been cut off")
+		server.Close()
+	}
+	s.tunnels.close()
+	s.ahead.Wait()
+	s.roots.wait()
+}
+
+// wrap bounds a listener's connections and has them read ahead.
+func (s *Server) wrap(l net.Listener, slots chan struct{}) net.Listener {
+	return &lookahead.Listener{
+		Listener: &boundedListener{Listener: l, slots: slots},
+		Sink: func(c net.Conn) lookahead.Sink {
+			return &pipeline{s: s, client: addrOf(c.RemoteAddr().String()), slots: slots}
+		},
+	}
+}
+
+type (
+	connKey    struct{} // the connection of a request
+	fetchedKey struct{} // set on a request whose file was fetched ahead
+)
+
+func withConn(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, c)
+}
+
+// pipelineOf is the look-ahead of the request's connection, nil where it has none.
+func pipelineOf(r *http.Request) *pipeline {
+	c, ok := r.Context().Value(connKey{}).(*lookahead.Conn)
+	if !ok {
+		return nil
+	}
+	p, _ := c.Sink.(*pipeline)
+	return p
+}
+
+// ServeHTTP implements http.Handler. What names another host goes to the proxy
+// before the router can take its path for one of ours.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if p := pipelineOf(r); p != nil {
+		fetched, end := p.begin(r.RequestURI)
+		defer end()
+		if fetched {
+			r = r.WithContext(context.WithValue(r.Context(), fetchedKey{}, true))
+		}
+	}
+	client := clientOf(r)
+	switch {
+	case !s.allows(client):
+		refuse(w, http.StatusForbidden, fmt.Sprintf("Forbidden (apt-dht serves %s not; the operator may allow it with --allow)", client))
+	case s.isLoop(r):
+		refuse(w, http.StatusLoopDetected, "Loop Detected (apt-dht: the request came back to the node that sent it; is it its own upstream proxy?)")
+	case r.Method == http.MethodConnect:
+		s.serveConnect(w, r)
+	case r.URL.IsAbs():
+		s.serveFile(w, r)
+	default:
+		s.router.ServeHTTP(w, r)
+	}
+}
+
+// isLoop tells whether this node has already passed the request on.
+func (s *Server) isLoop(r *http.Request) bool {
+	for _, v := range r.Header["Via"] {
+		if strings.Contains(v, s.pseudonym()) {
+			return true
+		}
+	}
+	return false
+}
+
+// routes are the paths that are our own; all others name a file of some host.
+func (s *Server) routes() http.Handler {
+	r := mux.NewRouter().SkipClean(true)
+	own := r.Methods(http.MethodGet, http.MethodHead).Subrouter()
+	own.HandleFunc("/", s.servePage)
+	own.HandleFunc("/~/v1/status", s.serveStatus)
+	own.Handle("/metrics", s.metrics())
+	r.PathPrefix("/").HandlerFunc(s.serveFile)
+	return r
+}
+
+// serveFile answers a request for a file of some origin.
+func (s *Server) serveFile(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		refuse(w, http.StatusMethodNotAllowed, fmt.Sprintf("Method Not Allowed (apt-dht passes on GET and HEAD, not %s)", r.Method))
+		return
+	}
+	url, err := targetOf(r)
+	if err != nil {
+		refuse(w, http.StatusNotFound, fmt.Sprintf("Not Found (apt-dht: %v)", err))
+		return
+	}
+	a, err := s.understand(r, url, clientOf(r))
+	if err != nil {
+		refuse(w, http.StatusBadRequest, fmt.Sprintf("Bad Request (apt-dht: %v)", err))
+		return
+	}
+	switch {
+	case hasCredentials(r):
+		s.passThrough(w, r, &a)
+	case a.entry.Kind == index.KindRoot:
+		s.serveRoot(w, r, &a)
+	case a.known():
+		s.serveBlob(w, r, &a)
+	default:
+		s.serveUnknown(w, r, &a)
+	}
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package proxy
+
+import (
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"apt-dht/proxy/fetch"
+)
+
+// Status is the answer of GET /~/v1/status: what the node is doing, and what
+// it saved. Sizes are in bytes, counted since the node started.
+type Status struct {
+	NodeID    string           `json:"node_id"`
+	Version   string           `json:"version"`
+	UptimeS   int64            `json:"uptime_s"`
+	Store     StoreStatus      `json:"store"`
+	BytesFrom BytesFrom        `json:"bytes_from"`
+	BytesTo   BytesTo          `json:"bytes_to"`
+	Index     IndexStatus      `json:"index"`
+	Transfers []fetch.Transfer `json:"transfers"`
+}
+
+// StoreStatus tells how full the store is.
+type StoreStatus struct {
+	Blobs int   `json:"blobs"`
+	Bytes int64 `json:"bytes"`
+	Quota int64 `json:"quota"`
+}
+
+// BytesFrom tells where bytes came from: Store, to clients without asking
+// anybody; Mirror, over the uplink.
+type BytesFrom struct {
+	Store  int64 `json:"store"`
+	Mirror int64 `json:"mirror"`
+}
+
+// BytesTo tells where bytes went.
+type BytesTo struct {
+	Apt int64 `json:"apt"`
+}
+
+// IndexStatus tells how many repositories and file names are known by hash.
+type IndexStatus struct {
+	Origins int `json:"origins"`
+	Files   int `json:"files"`
+}
+
+// status takes a snapshot.
+func (s *Server) status() Status {
+	blobs, bytes, quota := s.cfg.Store.Usage()
+	origins, files := s.cfg.Index.Stats()
+	fromStore, fromMirror := s.counters.aptFromStore.Load(), s.counters.aptFromMirror.Load()
+	return Status{
+		NodeID:    s.nodeID,
+		Version:   s.cfg.Version,
+		UptimeS:   int64(time.Since(s.started) / time.Second),
+		Store:     StoreStatus{Blobs: blobs, Bytes: bytes, Quota: quota},
+		BytesFrom: BytesFrom{Store: fromStore, Mirror: s.cfg.Fetch.BytesFromMirror()},
+		BytesTo:   BytesTo{Apt: fromStore + fromMirror},
+		Index:     IndexStatus{Origins: origins, Files: files},
+		Transfers: s.cfg.Fetch.Transfers(),
+	}
+}
+
+func (s *Server) serveStatus(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(s.status()); err != nil {
+		s.log.Debug("a status was not delivered", "err", err)
+	}
+}

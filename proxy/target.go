@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// errNotAFile: the request's form names no file at an origin.
+var errNotAFile = errors.New("not the name of a file at an origin")
+
+// targetOf is the URL that a request means, its path byte for byte as sent:
+// some archives hold files whose names contain '%'.
+func targetOf(r *http.Request) (string, error) {
+	uri := r.RequestURI
+	if rest, ok := cutPrefixFold(uri, "http://"); ok {
+		return absoluteTarget(rest)
+	}
+	if _, ok := cutPrefixFold(uri, "https://"); ok {
+		return checkURL("https", uri[len("https://"):])
+	}
+	rest, ok := strings.CutPrefix(uri, "/")
+	if !ok {
+		return "", fmt.Errorf("%q: %w", uri, errNotAFile)
+	}
+	return absoluteTarget(rest)
+}
+
+// absoluteTarget reads host/path, or apt-cacher-ng's HTTPS///host/path.
+func absoluteTarget(rest string) (string, error) {
+	if secure, ok := strings.CutPrefix(rest, "HTTPS/"); ok {
+		return checkURL("https", strings.TrimLeft(secure, "/"))
+	}
+	return checkURL("http", rest)
+}
+
+// checkURL puts a URL together from an authority and a path.
+func checkURL(scheme, rest string) (string, error) {
+	host, path := rest, "/"
+	if i := strings.IndexAny(rest, "/?"); i >= 0 {
+		host, path = rest[:i], rest[i:]
+	}
+	if !validAuthority(host) {
+		return "", fmt.Errorf("%q: %w", scheme+"://"+rest, errNotAFile)
+	}
+	if i := strings.IndexByte(path, '#'); i >= 0 {
+		path = path[:i]
+	}
+	return scheme + "://" + strings.ToLower(host) + path, nil
+}
+
+// validAuthority accepts host, host:port and [v6]:port; no user information,
+// which apt sends in a header of its own.
+func validAuthority(host string) bool {
+	if host == "" || len(host) > 262 || host[0] == '.' || host[0] == '-' {
+		return false
+	}
+	for i := 0; i < len(host); i++ {
+		if !isHostByte(host[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func isHostByte(c byte) bool {
+	switch {
+	case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		return true
+	}
+	return strings.IndexByte(".-_:[]", c) >= 0
+}
+
+func cutPrefixFold(s, prefix string) (string, bool) {
+	if len(s) < len(prefix) || !strings.EqualFold(s[:len(prefix)], prefix) {
+		return s, false
+	}
+	return s[len(prefix):], true
+}
+
+// schemeOf is a URL's scheme with the slashes behind it.
+func schemeOf(url string) string {
+	return url[:strings.Index(url, "://")+len("://")]
+}
+
+// urlOf writes one of the index's names as a URL.
+func urlOf(scheme, name string) string {
+	host, path, _ := strings.Cut(name, "/")
+	return scheme + host + (&url.URL{Path: "/" + path}).EscapedPath()
+}
+
+// stripPort is the host of host:port or [v6]:port.
+func stripPort(host string) string {
+	if strings.HasPrefix(host, "[") {
+		inner, _, _ := strings.Cut(host[1:], "]")
+		return inner
+	}
+	host, _, _ = strings.Cut(host, ":")
+	return host
+}
