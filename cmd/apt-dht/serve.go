@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"runtime/debug"
+	"sync/atomic"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sync/errgroup"
+
+	"apt-dht/index"
+	"apt-dht/index/trust"
+	"apt-dht/proxy"
+	"apt-dht/proxy/fetch"
+	"apt-dht/proxy/fetch/mirror"
+	"apt-dht/store"
+)
+
+const (
+	// gcPercent trades a little CPU for memory: most of the heap is the index,
+	// which hardly changes.
+	gcPercent = 50
+
+	// memoryGoal makes the collector work harder before the process grows past
+	// what it may take at its busiest, in bytes.
+	memoryGoal = 48 << 20
+)
+
+// node is what serve runs, in the order in which it is built.
+type node struct {
+	cfg    serveConfig
+	log    *slog.Logger
+	store  *store.Store
+	trust  atomic.Pointer[trust.Trust]
+	index  *index.Index
+	mirror *mirror.Client
+	fetch  *fetch.Fetcher
+	server *proxy.Server
+}
+
+// serve runs a node until ctx ends.
+func serve(ctx context.Context, cfg serveConfig, log *slog.Logger) error {
+	debug.SetGCPercent(gcPercent)
+	debug.SetMemoryLimit(memoryGoal)
+	open, err := listeners(ctx, cfg.Listen)
+	if err != nil {
+		return err
+	}
+	n, err := newNode(cfg, log)
+	if err != nil {
+		closeAll(open)
+		return err
+	}
+	defer n.close()
+	return n.run(ctx, open)
+}
+
+// newNode builds the parts; close undoes it.
+func newNode(cfg serveConfig, log *slog.Logger) (n *node, err error) {
+	n = &node{cfg: cfg, log: log}
+	defer func() {
+		if err != nil {
+			n.close()
+		}
+	}()
+	n.store, err = store.Open(store.Config{
+		Dir:   cfg.DataDir,
+		Quota: cfg.Quota,
+		InUse: n.inUse,
+		Log:   log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	apt, err := trust.Load(trust.Config{EtcDir: cfg.AptEtc, Log: log})
+	if err != nil {
+		return nil, err
+	}
+	n.trust.Store(apt)
+	n.index, err = index.Open(index.Config{
+		Dir:      filepath.Join(cfg.DataDir, "index"),
+		ListsDir: cfg.AptLists,
+		Trust:    apt,
+		Log:      log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	n.connect()
+	return n, nil
+}
+
+// connect builds what talks to the network.
+func (n *node) connect() {
+	egress := &proxy.Egress{
+		Hosts:     n.cfg.OriginHosts,
+		Nets:      n.cfg.OriginNets,
+		InSources: func(host string) bool { return n.trust.Load().HasHost(host) },
+		Upstream:  n.cfg.Proxy,
+	}
+	n.mirror = mirror.New(mirror.Config{
+		Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return egress.Dial(ctx, mirror.Realm(ctx), network, addr)
+		},
+		Proxy: egress.Proxy,
+	})
+	n.fetch = fetch.New(fetch.Config{
+		Store:    n.store,
+		Upstream: n.mirror,
+		Stored:   func(w fetch.Want, d fetch.Digest, h fetch.Head) { n.server.Stored(w, d, h) },
+		Log:      n.log,
+	})
+	n.server = proxy.New(proxy.Config{
+		Store:   n.store,
+		Index:   n.index,
+		Fetch:   n.fetch,
+		Egress:  egress,
+		Allows:  n.cfg.Clients.Allows,
+		Version: versionString(),
+		Log:     n.log,
+	})
+}
+
+// inUse yields what the index names; the store asks before it evicts.
+func (n *node) inUse(yield func(store.Digest) bool) {
+	if n.index != nil {
+		n.index.InUse(yield)
+	}
+}
+
+// run serves until ctx ends or a part fails.
+func (n *node) run(ctx context.Context, open []net.Listener) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return n.store.Run(ctx) })
+	group.Go(func() error { return n.index.Run(ctx) })
+	group.Go(func() error { return n.followSources(ctx) })
+	group.Go(func() error { return n.server.Run(ctx, open) })
+	if n.cfg.Import != "" {
+		group.Go(func() error { return n.importArchives(ctx) })
+	}
+	for _, l := range open {
+		n.log.Info("listening", "addr", l.Addr().String(), "data_dir", n.cfg.DataDir)
+	}
+	notify(n.log, daemon.SdNotifyReady)
+	err := group.Wait()
+	notify(n.log, daemon.SdNotifyStopping)
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// close ends the parts in the reverse order of their making. What it cannot
+// save is logged: the process is ending.
+func (n *node) close() {
+	if n.fetch != nil {
+		n.fetch.Close()
+		n.mirror.Close()
+	}
+	if n.store != nil {
+		if err := n.store.Close(); err != nil {
+			n.log.Error("closing the store", "err", err)
+		}
+	}
+}
+
+// importArchives takes apt's own packages into the store, those that an index
+// names. It is no reason to stop when that fails.
+func (n *node) importArchives(ctx context.Context) error {
+	named := map[store.Digest]bool{}
+	for d := range n.index.InUse {
+		named[d] = true
+	}
+	count, err := n.store.Import(ctx, n.cfg.Import, func(d store.Digest, _ int64) bool { return named[d] })
+	if err != nil && ctx.Err() == nil {
+		n.log.Warn("packages were not imported", "dir", n.cfg.Import, "err", err)
+	}
+	if count > 0 {
+		n.log.Info("packages imported", "dir", n.cfg.Import, "count", count)
+	}
+	return nil
+}
+
+// verifyStore reads every stored file again.
+func verifyStore(ctx context.Context, cfg storeConfig, log *slog.Logger, out io.Writer) error {
+	st, err := store.Open(store.Config{Dir: cfg.DataDir, Quota: cfg.Quota, Log: log})
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	good, bad := 0, 0
+	err = st.Verify(ctx, func(d store.Digest, err error) {
+		if err == nil {
+			good++
+			return
+		}
+		bad++
+		fmt.Fprintf(out, "%x: %v\n", d, err)
+	})
+	fmt.Fprintf(out, "%d files are right, %d were wrong and have been dropped\n", good, bad)
+	return err
+}
+
+// gcStore makes the store fit its quota.
+func gcStore(ctx context.Context, cfg storeConfig, log *slog.Logger, out io.Writer) error {
+	st, err := store.Open(store.Config{Dir: cfg.DataDir, Quota: cfg.Quota, Log: log})
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	removed, freed, err := st.GC(ctx)
+	if err != nil {
+		return err
+	}
+	blobs, bytes, quota := st.Usage()
+	fmt.Fprintf(out, "%d files removed, %s freed; %d files left, %s of %s\n", removed, humanBytes(freed), blobs, humanBytes(bytes), humanBytes(quota))
+	return nil
+}
