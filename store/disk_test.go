@@ -73,7 +73,7 @@ func fullDiskChild() error {
 	stored, refused := 0, 0
 	group.Go(func() { stored, refused, storeErr = useStore(s, oldDigest, done) })
 	var fillErr error
-	for range 12 {
+	for range 8 {
 		if fillErr = fillAndRelease(dir); fillErr != nil {
 			break
 		}

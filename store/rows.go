@@ -86,12 +86,16 @@ func (r *rows) open() bool {
 	return r.db != nil
 }
 
-// room reports whether need bytes are free, and logs when that changes.
+// room reports whether need bytes are free, and logs when that changes. Once they were not, it takes
+// rotateReserve to go on, so that the log does not fill with changes.
 func (r *rows) room(need int64) bool {
 	free, err := r.free()
-	ok := err == nil && free >= need
 	r.heldMu.Lock()
 	defer r.heldMu.Unlock()
+	if r.skipping {
+		need = max(need, rotateReserve)
+	}
+	ok := err == nil && free >= need
 	if ok == r.skipping {
 		r.skipping = !ok
 		if ok {
@@ -193,7 +197,7 @@ func (r *rows) compactOpen() {
 		}
 	}
 	r.crowded = young >= maxTables
-	if young < maxYoungTables {
+	if young <= maxYoungTables {
 		return
 	}
 	if free, err := r.free(); err != nil || free < compactReserve {

@@ -75,6 +75,8 @@ func TestRowsWithoutRoom(t *testing.T) {
 		t.Errorf("said %d times that there is no room", n)
 	}
 	wantErr(t, r.flush(), ErrNoSpace)
+	free.Store(rotateReserve - 1)
+	wantErr(t, r.flush(), ErrNoSpace)
 	free.Store(1 << 40)
 	if err := r.flush(); err != nil || len(r.held) != 0 || r.heldBytes != 0 {
 		t.Errorf("flush = %v, %d rows held, %d bytes", err, len(r.held), r.heldBytes)
