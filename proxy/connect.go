@@ -19,7 +19,7 @@ const tunnelIdle = 5 * time.Minute
 func (s *Server) serveConnect(w http.ResponseWriter, r *http.Request) {
 	host, port, err := net.SplitHostPort(r.RequestURI)
 	if err != nil || !validAuthority(host) || port != "443" {
-		refuse(w, http.StatusForbidden, fmt.Sprintf("Forbidden (apt-dht: CONNECT goes to port 443 only, not to %q)", r.RequestURI))
+		refuse(w, r, http.StatusForbidden, fmt.Sprintf("Forbidden (apt-dht: CONNECT goes to port 443 only, not to %q)", r.RequestURI))
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), dialTimeout)

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"apt-dht/proxy/fetch"
+	"apt-dht/proxy/fetch/mirror"
 )
 
 // fail answers with what went wrong with url. What a mirror answered goes on
@@ -33,7 +34,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, url string, err er
 	if refused := (*originError)(nil); errors.As(err, &refused) {
 		err = refused // how we came to ask is of no interest
 	}
-	refuse(w, code, fmt.Sprintf("%s (apt-dht: %v)", http.StatusText(code), err))
+	refuse(w, r, code, fmt.Sprintf("%s (apt-dht: %v)", http.StatusText(code), err))
 }
 
 // codeOf chooses the status for a failure of our own or of reaching a mirror.
@@ -45,7 +46,7 @@ func codeOf(err error) int {
 		return http.StatusForbidden
 	case errors.Is(err, fetch.ErrClosed):
 		return http.StatusServiceUnavailable
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded),
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, mirror.ErrStalled),
 		errors.As(err, &timeout) && timeout.Timeout():
 		return http.StatusGatewayTimeout
 	}
@@ -76,7 +77,7 @@ const maxReason = 300
 
 // refuse answers with a status line of our own words, which net/http cannot
 // write, and ends the connection.
-func refuse(w http.ResponseWriter, code int, reason string) {
+func refuse(w http.ResponseWriter, r *http.Request, code int, reason string) {
 	body := reason + "\n"
 	hijacker, ok := w.(http.Hijacker)
 	if !ok {
@@ -90,7 +91,9 @@ func refuse(w http.ResponseWriter, code int, reason string) {
 	}
 	defer conn.Close()
 	fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n", code, oneLine(reason), len(body))
-	io.WriteString(conn, body)
+	if r.Method != http.MethodHead {
+		io.WriteString(conn, body)
+	}
 }
 
 // oneLine makes text fit for a status line: what came from elsewhere must not

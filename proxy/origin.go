@@ -10,9 +10,10 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
+
+	"apt-dht/proxy/fetch/mirror"
 )
 
 // Egress is the node's way out: which origins may be asked, and through what.
@@ -28,8 +29,6 @@ type Egress struct {
 	InSources func(host string) bool
 	// Upstream names the proxy for a URL; nil, or a nil URL, for none.
 	Upstream func(*url.URL) (*url.URL, error)
-
-	upstreams sync.Map // addresses that Upstream has named, host:port
 }
 
 // originError is a refusal by the policy.
@@ -39,7 +38,7 @@ func (e *originError) Error() string { return "refused: " + e.reason }
 
 func refuseOrigin(host string, ip netip.Addr, format string, args ...any) error {
 	who := host
-	if host != ip.String() {
+	if stripPort(host) != ip.String() {
 		who = fmt.Sprintf("%s (%s)", host, ip)
 	}
 	return &originError{who + " " + fmt.Sprintf(format, args...)}
@@ -48,7 +47,8 @@ func refuseOrigin(host string, ip netip.Addr, format string, args ...any) error 
 // carrierGrade is RFC 6598's shared address space: private in all but name.
 var carrierGrade = netip.MustParsePrefix("100.64.0.0/10")
 
-// check judges an address that host led to, for clients of a realm.
+// check judges an address that host led to, for clients of a realm. host has
+// its port where that is not its scheme's own, as in apt's sources.
 func (e *Egress) check(host string, ip netip.Addr, realm string) error {
 	ip = ip.Unmap()
 	switch {
@@ -57,13 +57,13 @@ func (e *Egress) check(host string, ip netip.Addr, realm string) error {
 	case ip.IsLoopback() && realm != realmLocal:
 		return refuseOrigin(host, ip, "is this machine itself, and the request came from another")
 	case (ip.IsLoopback() || ip.IsPrivate() || carrierGrade.Contains(ip)) && !e.named(host, ip):
-		return refuseOrigin(host, ip, "is private, and no apt source of this machine names it: allow it with --allow-origin %s", host)
+		return refuseOrigin(host, ip, "is private, and no apt source of this machine names it: allow it with --allow-origin %s", stripPort(host))
 	}
 	return nil
 }
 
 func (e *Egress) named(host string, ip netip.Addr) bool {
-	return slices.Contains(e.Hosts, host) ||
+	return slices.Contains(e.Hosts, stripPort(host)) ||
 		slices.ContainsFunc(e.Nets, func(n netip.Prefix) bool { return n.Contains(ip) }) ||
 		e.InSources != nil && e.InSources(host)
 }
@@ -72,17 +72,33 @@ func (e *Egress) named(host string, ip netip.Addr) bool {
 const dialTimeout = 10 * time.Second
 
 // Dial connects to addr, host:port, if the policy allows the address that its
-// name leads to. realm tells for whom. An upstream proxy, which the operator has
-// named, may be anywhere.
+// name leads to. realm tells for whom. An upstream proxy (mirror.ToUpstream),
+// which the operator has named, may be anywhere.
 func (e *Egress) Dial(ctx context.Context, realm, network, addr string) (net.Conn, error) {
-	dialer := net.Dialer{Timeout: dialTimeout}
-	if _, upstream := e.upstreams.Load(addr); !upstream {
-		host := strings.ToLower(stripPort(addr))
-		dialer.ControlContext = func(_ context.Context, _, dialled string, _ syscall.RawConn) error {
+	if mirror.ToUpstream(ctx) {
+		return e.dialUpstream(ctx, network, addr)
+	}
+	host := strings.ToLower(withoutOwnPort(addr))
+	dialer := net.Dialer{
+		Timeout: dialTimeout,
+		ControlContext: func(_ context.Context, _, dialled string, _ syscall.RawConn) error {
 			return e.check(host, addrOf(dialled), realm)
-		}
+		},
 	}
 	return dialer.DialContext(ctx, network, addr)
+}
+
+func (e *Egress) dialUpstream(ctx context.Context, network, addr string) (net.Conn, error) {
+	dialer := net.Dialer{Timeout: dialTimeout}
+	return dialer.DialContext(ctx, network, addr)
+}
+
+// withoutOwnPort leaves out the ports that http and https have anyway.
+func withoutOwnPort(addr string) string {
+	if host, ok := strings.CutSuffix(addr, ":80"); ok {
+		return host
+	}
+	return strings.TrimSuffix(addr, ":443")
 }
 
 // Proxy is the upstream proxy for a URL; nil for none. It refuses origins that
@@ -95,10 +111,8 @@ func (e *Egress) Proxy(u *url.URL) (*url.URL, error) {
 	if via == nil || err != nil {
 		return nil, err
 	}
-	e.upstreams.Store(hostPort(via), true)
-	host := stripPort(u.Host)
-	if ip, err := netip.ParseAddr(host); err == nil {
-		return via, e.check(host, ip, realmRemote)
+	if ip, err := netip.ParseAddr(stripPort(u.Host)); err == nil {
+		return via, e.check(withoutOwnPort(u.Host), ip, realmRemote)
 	}
 	return via, nil
 }

@@ -23,7 +23,7 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 // apt-cacher-ng's 406, by which auto-apt-proxy knows a proxy.
 func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 	if !strings.Contains(r.Header.Get("Accept"), "text/html") {
-		refuse(w, http.StatusNotAcceptable, "Usage Information")
+		refuse(w, r, http.StatusNotAcceptable, "Usage Information")
 		return
 	}
 	h := w.Header()

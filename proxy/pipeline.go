@@ -128,6 +128,7 @@ func (p *pipeline) begin(target string) (fetched bool, end func()) {
 			}
 			mine = h.release
 			p.dropLocked(i + 1)
+			p.startLocked() // there may be room now
 			break
 		}
 	}

@@ -28,11 +28,11 @@ func (s *Server) respond(w http.ResponseWriter, r *http.Request, a *ask, c *fetc
 	h["X-Apt-Dht-Source"] = []string{c.Source}
 	h["Via"] = []string{s.via}
 	h["Content-Type"] = []string{contentType(a.name, c)}
-	if a.known() {
-		h["Etag"] = []string{etag(a.entry.Digest)}
-		if s.cfg.Fetch.WholeOnly(a.entry.Digest) {
-			r.Header.Del("Range")
-		}
+	if (c.Digest != fetch.Digest{}) {
+		h["Etag"] = []string{etag(c.Digest)}
+	}
+	if a.known() && s.cfg.Fetch.WholeOnly(a.entry.Digest) {
+		r.Header.Del("Range")
 	}
 	out := &meter{ResponseWriter: w, total: s.counters.to(c.Source)}
 	switch {

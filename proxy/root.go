@@ -36,7 +36,7 @@ type rootCopy struct {
 // serveRoot answers for InRelease, Release and Release.gpg: each time the
 // mirror is asked whether they are still the same.
 func (s *Server) serveRoot(w http.ResponseWriter, r *http.Request, a *ask) {
-	root, err := s.roots.get(r.Context(), a.url, func(ctx context.Context) (rootCopy, error) {
+	root, err := s.roots.get(r.Context(), realmOf(a.client)+" "+a.url, func(ctx context.Context) (rootCopy, error) {
 		return s.refreshRoot(ctx, a, s.mirrorHeader(r))
 	})
 	if err != nil {
@@ -129,7 +129,7 @@ func (s *Server) askOneForRoot(ctx context.Context, url string, a *ask, header h
 
 // confirmRoot notes that the mirror still has the copy that is stored.
 func (s *Server) confirmRoot(a *ask, rec store.URLRecord) (rootCopy, error) {
-	s.confirm(a.url, rec)
+	s.confirm(a.url, rec, nil)
 	if !s.cfg.Index.HasRoot(a.name, rec.Digest) {
 		s.reindexRoot(a.name, rec.Digest)
 	}

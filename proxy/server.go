@@ -193,9 +193,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	client := clientOf(r)
 	switch {
 	case !s.allows(client):
-		refuse(w, http.StatusForbidden, fmt.Sprintf("Forbidden (apt-dht serves %s not; the operator may allow it with --allow)", client))
+		refuse(w, r, http.StatusForbidden, fmt.Sprintf("Forbidden (apt-dht serves %s not; the operator may allow it with --allow)", client))
 	case s.isLoop(r):
-		refuse(w, http.StatusLoopDetected, "Loop Detected (apt-dht: the request came back to the node that sent it; is it its own upstream proxy?)")
+		refuse(w, r, http.StatusLoopDetected, "Loop Detected (apt-dht: the request came back to the node that sent it; is it its own upstream proxy?)")
 	case r.Method == http.MethodConnect:
 		s.serveConnect(w, r)
 	case r.URL.IsAbs():
@@ -229,17 +229,17 @@ func (s *Server) routes() http.Handler {
 // serveFile answers a request for a file of some origin.
 func (s *Server) serveFile(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		refuse(w, http.StatusMethodNotAllowed, fmt.Sprintf("Method Not Allowed (apt-dht passes on GET and HEAD, not %s)", r.Method))
+		refuse(w, r, http.StatusMethodNotAllowed, fmt.Sprintf("Method Not Allowed (apt-dht passes on GET and HEAD, not %s)", r.Method))
 		return
 	}
 	url, err := targetOf(r)
 	if err != nil {
-		refuse(w, http.StatusNotFound, fmt.Sprintf("Not Found (apt-dht: %v)", err))
+		refuse(w, r, http.StatusBadRequest, fmt.Sprintf("Bad Request (apt-dht: %v)", err))
 		return
 	}
 	a, err := s.understand(r, url, clientOf(r))
 	if err != nil {
-		refuse(w, http.StatusBadRequest, fmt.Sprintf("Bad Request (apt-dht: %v)", err))
+		refuse(w, r, http.StatusBadRequest, fmt.Sprintf("Bad Request (apt-dht: %v)", err))
 		return
 	}
 	switch {

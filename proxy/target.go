@@ -24,7 +24,7 @@ func targetOf(r *http.Request) (string, error) {
 		return checkURL("https", uri[len("https://"):])
 	}
 	rest, ok := strings.CutPrefix(uri, "/")
-	if !ok {
+	if !ok || !strings.Contains(rest, "/") { // as in /favicon.ico
 		return "", fmt.Errorf("%q: %w", uri, errNotAFile)
 	}
 	return absoluteTarget(rest)

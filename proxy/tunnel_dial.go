@@ -26,7 +26,7 @@ func (e *Egress) dialTunnel(ctx context.Context, realm, addr string) (net.Conn, 
 	if via.Scheme != "http" {
 		return nil, fmt.Errorf("upstream proxy %s: CONNECT goes through http proxies only", via.Redacted())
 	}
-	conn, err := e.Dial(ctx, realm, "tcp", hostPort(via))
+	conn, err := e.dialUpstream(ctx, "tcp", hostPort(via))
 	if err != nil {
 		return nil, fmt.Errorf("upstream proxy %s: %w", via.Redacted(), err)
 	}

@@ -17,7 +17,8 @@ import (
 // as HTTP allows (RFC 9111), else from the mirror.
 func (s *Server) serveUnknown(w http.ResponseWriter, r *http.Request, a *ask) {
 	rec, have := s.recordOf(a)
-	if have && time.Now().Before(rec.FreshUntil) && !wantsFresh(r) {
+	justFetched := r.Context().Value(fetchedKey{}) != nil
+	if have && (justFetched || time.Now().Before(rec.FreshUntil) && !wantsFresh(r)) {
 		s.serveRecord(w, r, a, rec)
 		return
 	}
@@ -36,9 +37,9 @@ func (s *Server) serveUnknown(w http.ResponseWriter, r *http.Request, a *ask) {
 		defer content.Close()
 		s.respond(w, r, a, content)
 	case have && isNotModified(err):
-		s.confirm(a.url, rec)
+		s.confirm(a.url, rec, err)
 		s.serveRecord(w, r, a, rec)
-	case have && mayServeStale(err):
+	case have && !rec.MustRevalidate && mayServeStale(err):
 		w.Header().Set("Warning", staleWarning)
 		s.serveRecord(w, r, a, rec)
 	default:
@@ -112,15 +113,21 @@ func (s *Server) keepURL(want fetch.Want, digest fetch.Digest, head fetch.Head) 
 		Fetched:     now,
 		Confirmed:   now,
 		FreshUntil:  freshUntil(head.Header, now),
+
+		MustRevalidate: mustRevalidate(head.Header),
 	})
 	if err != nil {
 		s.log.Warn("the validators of a file were not kept; it will be fetched again", "url", want.URL, "err", err)
 	}
 }
 
-// confirm notes that the mirror still has what rec describes.
-func (s *Server) confirm(url string, rec store.URLRecord) {
+// confirm notes that the mirror still has what rec describes. answer is its 304
+// as an error, which may tell anew for how long (RFC 9111 §4.3.4); nil for none.
+func (s *Server) confirm(url string, rec store.URLRecord, answer error) {
 	rec.Confirmed = time.Now()
+	if status := (*fetch.StatusError)(nil); errors.As(answer, &status) {
+		rec.FreshUntil = freshUntil(status.Header, rec.Confirmed)
+	}
 	if err := s.cfg.Store.PutURL(url, rec); err != nil {
 		s.log.Warn("a confirmation was not kept", "url", url, "err", err)
 	}
@@ -145,18 +152,35 @@ func copyConditions(to, from http.Header) {
 
 // wantsFresh tells whether the client will not have a stored answer unasked.
 func wantsFresh(r *http.Request) bool {
-	cc := strings.ToLower(r.Header.Get("Cache-Control"))
-	return strings.Contains(cc, "no-cache") || strings.Contains(cc, "max-age=0") || r.Header.Get("Pragma") == "no-cache"
+	for directive := range fetch.CacheControl(r.Header) {
+		if directive == "no-cache" || directive == "max-age=0" {
+			return true
+		}
+	}
+	return r.Header.Get("Pragma") == "no-cache"
+}
+
+// mustRevalidate tells whether the mirror forbids to give its answer unasked
+// even while it cannot be asked (RFC 9111 §5.2.2).
+func mustRevalidate(h http.Header) bool {
+	for directive := range fetch.CacheControl(h) {
+		switch directive {
+		case "must-revalidate", "proxy-revalidate", "no-cache":
+			return true
+		}
+	}
+	return false
 }
 
 // freshUntil is how long an answer needs no question to the mirror (RFC 9111
 // §4.2): only where the mirror says so, no heuristics.
 func freshUntil(h http.Header, now time.Time) time.Time {
-	for directive := range strings.SplitSeq(strings.ToLower(h.Get("Cache-Control")), ",") {
-		directive = strings.TrimSpace(directive)
+	for directive := range fetch.CacheControl(h) {
 		if directive == "no-cache" {
 			return time.Time{}
 		}
+	}
+	for directive := range fetch.CacheControl(h) {
 		if age, ok := strings.CutPrefix(directive, "max-age="); ok {
 			if n, err := strconv.ParseInt(age, 10, 32); err == nil && n > 0 {
 				return now.Add(time.Duration(n) * time.Second)

@@ -32,6 +32,8 @@ type URLRecord struct {
 	ValidUntil  time.Time // a root file's own Valid-Until; zero: it has none
 	Root        bool      // InRelease, Release or Release.gpg
 	Private     bool      // was fetched with credentials
+
+	MustRevalidate bool // may not be given unasked even while the mirror is down
 }
 
 // A urlRow is a URLRecord on disk; times are seconds, 0 for none.
@@ -45,6 +47,8 @@ type urlRow struct {
 	FreshUntil  int64  `json:"u,omitempty"`
 	ValidUntil  int64  `json:"v,omitempty"`
 	Private     bool   `json:"p,omitempty"`
+
+	MustRevalidate bool `json:"r,omitempty"`
 }
 
 // metaRoot marks root files' rows.
@@ -63,6 +67,8 @@ func encodeURL(url string, rec URLRecord) row {
 		FreshUntil:  unixOf(rec.FreshUntil),
 		ValidUntil:  unixOf(rec.ValidUntil),
 		Private:     rec.Private,
+
+		MustRevalidate: rec.MustRevalidate,
 	})
 	r := row{key: urlKey(url), value: value}
 	if rec.Root {
@@ -87,6 +93,8 @@ func decodeURL(r row) (rec URLRecord, ok bool) {
 		ValidUntil:  timeOf(u.ValidUntil),
 		Root:        r.meta == metaRoot,
 		Private:     u.Private,
+
+		MustRevalidate: u.MustRevalidate,
 	}, true
 }
 

@@ -20,6 +20,8 @@ type Content struct {
 	Head
 	// Source is where the bytes come from: FromStore, FromMirror.
 	Source string
+	// Digest is what the bytes hash to. Zero: not known, or only the mirror's word.
+	Digest Digest
 
 	f    *Fetcher
 	ctx  context.Context

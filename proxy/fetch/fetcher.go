@@ -127,7 +127,15 @@ func (f *Fetcher) open(ctx context.Context, want Want) (*Content, error) {
 
 // follow is the content of a transfer that has begun. It takes over the join.
 func (f *Fetcher) follow(ctx context.Context, want Want, t *transfer) (*Content, error) {
-	reader, err := t.growing.Load().NewReader()
+	reader, err := t.first.Swap(nil), error(nil)
+	switch {
+	case reader != nil:
+	case t.alone:
+		f.leave(t)
+		return f.openDirect(ctx, want)
+	default:
+		reader, err = t.growing.Load().NewReader()
+	}
 	if err != nil { // it has just ended, badly or with its file evicted at once
 		f.leave(t)
 		if why := t.why(); errors.Is(why, errWrong) {
@@ -135,7 +143,7 @@ func (f *Fetcher) follow(ctx context.Context, want Want, t *transfer) (*Content,
 		}
 		return f.openDirect(ctx, want)
 	}
-	return &Content{Head: t.head, Source: t.source, f: f, ctx: ctx, want: want, t: t, reader: reader}, nil
+	return &Content{Head: t.head, Source: t.source, Digest: want.Digest, f: f, ctx: ctx, want: want, t: t, reader: reader}, nil
 }
 
 // Prefetch starts the transfer of a file that will be opened soon and returns
@@ -198,7 +206,7 @@ func (f *Fetcher) Stored(d Digest) *Content {
 		}
 		return nil
 	}
-	return &Content{Head: Head{Size: blob.Size, Modified: blob.Modified}, Source: FromStore, f: f, blob: blob}
+	return &Content{Head: Head{Size: blob.Size, Modified: blob.Modified}, Source: FromStore, Digest: d, f: f, blob: blob}
 }
 
 // join finds or starts want's transfer and counts the caller as its reader.
@@ -240,9 +248,14 @@ func (f *Fetcher) leave(t *transfer) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	t.readers--
-	if t.readers == 0 {
-		t.lingering = time.AfterFunc(linger, func() { f.abandon(t) })
+	if t.readers > 0 {
+		return
 	}
+	if f.transfers[t.key] != t { // it has ended
+		t.closeFirst()
+		return
+	}
+	t.lingering = time.AfterFunc(linger, func() { f.abandon(t) })
 }
 
 // abandon ends a transfer that nobody came back to.
@@ -260,6 +273,9 @@ func (f *Fetcher) forget(t *transfer) {
 	defer f.mu.Unlock()
 	delete(f.transfers, t.key)
 	t.stopLingering()
+	if t.readers == 0 {
+		t.closeFirst()
+	}
 }
 
 // distrust takes note of URLs that gave wrong bytes of a blob.

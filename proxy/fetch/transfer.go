@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,13 +25,17 @@ type transfer struct {
 	ctx     context.Context
 	stop    context.CancelFunc
 
-	// ready is closed once head and source are set, or failed is.
+	// ready is closed once head, source and alone are set, or failed is.
 	ready  chan struct{}
 	head   Head
 	source string
+	alone  bool  // the answer is for one reader only
 	failed error // why there is no head
 
 	growing atomic.Pointer[store.Growing]
+
+	// first is open for the first reader, who may come after the end.
+	first atomic.Pointer[store.Reader]
 
 	asked []string // places whose bytes are in it
 
@@ -182,7 +184,13 @@ func (t *transfer) begin(src Source, body *Body) error {
 			return storageError{err}
 		}
 	}
+	first, err := t.growing.Load().NewReader()
+	if err != nil {
+		return storageError{err}
+	}
+	t.first.Store(first)
 	t.head, t.source = body.Head, src.Kind()
+	t.alone = !t.want.known() && !storable(t.head.Header)
 	close(t.ready)
 	return nil
 }
@@ -245,7 +253,7 @@ func (t *transfer) complete(g *store.Growing) error {
 // publish puts the complete file into the store.
 func (t *transfer) publish() error {
 	g := t.growing.Load()
-	if !t.want.known() && !storable(t.head.Header) {
+	if t.alone {
 		return g.Discard(io.EOF)
 	}
 	digest, err := g.Commit(store.Meta{
@@ -297,17 +305,6 @@ func (t *transfer) giveUp(g *store.Growing, err error) {
 	}
 }
 
-// storable tells whether an answer may be kept for others (RFC 9111 §3).
-func storable(h http.Header) bool {
-	for _, v := range h.Values("Cache-Control") {
-		v = strings.ToLower(v)
-		if strings.Contains(v, "no-store") || strings.Contains(v, "private") {
-			return false
-		}
-	}
-	return h.Get("Vary") != "*"
-}
-
 // storageError marks a failure of our own disk, which must not become apt's.
 type storageError struct{ error }
 
@@ -329,5 +326,12 @@ func sleep(ctx context.Context, d time.Duration) bool {
 		return true
 	case <-ctx.Done():
 		return false
+	}
+}
+
+// closeFirst closes the reader that nobody has come for.
+func (t *transfer) closeFirst() {
+	if first := t.first.Swap(nil); first != nil {
+		first.Close()
 	}
 }

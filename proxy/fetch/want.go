@@ -51,7 +51,7 @@ func (w *Want) key() string {
 	if w.known() {
 		return hex.EncodeToString(w.Digest[:])
 	}
-	return w.URL
+	return w.Realm + " " + w.URL // who may not reach an origin must not join who may
 }
 
 // urls are all places at mirrors, the client's own choice first.

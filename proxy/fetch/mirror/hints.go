@@ -13,6 +13,7 @@ type (
 	backgroundKey struct{}
 	flowKey       struct{}
 	patienceKey   struct{}
+	upstreamKey   struct{}
 )
 
 // WithSize tells how many bytes the answer's body is expected to have, which decides what may be sent on the
@@ -31,6 +32,12 @@ func WithRealm(ctx context.Context, realm string) context.Context {
 func Realm(ctx context.Context) string {
 	realm, _ := ctx.Value(realmKey{}).(string)
 	return realm
+}
+
+// ToUpstream tells, of the context that [Config.Dial] gets, whether the address is an upstream proxy's.
+func ToUpstream(ctx context.Context) bool {
+	upstream, _ := ctx.Value(upstreamKey{}).(bool)
+	return upstream
 }
 
 // WithBackground marks a request for which nobody waits. It has connections apart, at most two, which it shares
@@ -75,6 +82,7 @@ func expectedSize(ctx context.Context) int64 {
 type class struct {
 	realm      string
 	background bool
+	upstream   bool // through an upstream proxy
 }
 
 func classOf(ctx context.Context) class {

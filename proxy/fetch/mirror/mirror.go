@@ -15,7 +15,7 @@ import (
 // Config says how a [Client] connects and how patient it is.
 type Config struct {
 	// Dial opens every connection, to mirrors and upstream proxies alike; it decides which addresses may be
-	// dialled. [Realm] of its context names the realm. Nil: a [net.Dialer]. It has 10 s in either case.
+	// dialled. [Realm] of its context names the realm, [ToUpstream] tells the two apart. Nil: a [net.Dialer]. It has 10 s in either case.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	// Proxy names the upstream proxy for a URL; nil, or a nil URL: none.

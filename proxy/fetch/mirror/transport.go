@@ -28,8 +28,10 @@ func (cl *Client) transportFor(k class) *http.Transport {
 
 func (cl *Client) newTransport(k class) *http.Transport {
 	return &http.Transport{
-		Proxy:                  func(r *http.Request) (*url.URL, error) { return cl.proxyFor(r.URL) },
-		DialContext:            cl.dial,
+		Proxy: func(r *http.Request) (*url.URL, error) { return cl.proxyFor(r.URL) },
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return cl.dial(context.WithValue(ctx, upstreamKey{}, k.upstream), network, addr)
+		},
 		TLSClientConfig:        cl.cfg.TLS.Clone(),
 		TLSHandshakeTimeout:    dialTimeout,
 		DisableCompression:     true,
@@ -68,7 +70,9 @@ func (cl *Client) viaTransport(req *http.Request, via *url.URL) (*http.Response,
 	ctx, cancel := context.WithCancelCause(req.Context())
 	stop := context.AfterFunc(cl.ctx, func() { cancel(ErrClosed) })
 	release := func() { stop(); cancel(nil) }
-	resp, err := cl.transportFor(classOf(ctx)).RoundTrip(forTransport(req.WithContext(ctx), via))
+	class := classOf(ctx)
+	class.upstream = via != nil
+	resp, err := cl.transportFor(class).RoundTrip(forTransport(req.WithContext(ctx), via))
 	if err != nil {
 		defer release()
 		return nil, transportError(ctx, req.URL, err)
