@@ -133,7 +133,7 @@ func listedName(file string) (string, bool) {
 	if !ok {
 		return "", false
 	}
-	name, err := NameOf("http://" + name)
+	name, err := NameOf("http://" + trust.BehindPrefix(name))
 	return name, err == nil
 }
 

@@ -4,8 +4,10 @@ package index
 
 import (
 	"cmp"
+	"maps"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"apt-dht/index/parse"
@@ -54,6 +56,7 @@ type scope struct {
 type baseView struct {
 	name   string
 	flat   bool
+	above  bool // the directory above a flat repository, to which that one's Filenames may be relative
 	suites []*suiteView
 	pool   []poolSource
 }
@@ -84,10 +87,13 @@ func (x *Index) publishLocked() {
 	for _, st := range x.suites {
 		s.addSuite(st)
 	}
+	s.addParents()
 	for dir, p := range s.places {
 		s.longest = max(s.longest, len(dir))
 		if p.base != nil {
-			s.origins++
+			if !p.base.above {
+				s.origins++
+			}
 			p.base.arrange(s)
 		}
 	}
@@ -116,6 +122,36 @@ func (s *snapshot) addSuite(st *suite) {
 	}
 	p.base.flat = p.base.flat || st.base == st.dir
 	p.base.suites = append(p.base.suites, view)
+}
+
+// addParents makes bases of the directories above flat repositories: of "deb URL sub/" the Release is in URL/sub,
+// but apt takes each Filename relative to URL.
+func (s *snapshot) addParents() {
+	for _, p := range slices.Collect(maps.Values(s.places)) {
+		if p.base == nil || !p.base.flat {
+			continue
+		}
+		const depth = 2 // segments of sub/
+		dir := p.base.name
+		for range depth {
+			at := strings.LastIndexByte(dir, '/')
+			if at < 0 {
+				break
+			}
+			dir = dir[:at]
+			s.addParent(dir, p.base.suites)
+		}
+	}
+}
+
+func (s *snapshot) addParent(dir string, suites []*suiteView) {
+	p := s.place(dir)
+	if p.base == nil {
+		p.base = &baseView{name: dir, above: true}
+	}
+	if p.base.above {
+		p.base.suites = append(p.base.suites, suites...)
+	}
 }
 
 func (s *snapshot) view(g *generation) *generationView {

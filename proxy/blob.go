@@ -4,13 +4,16 @@ package proxy
 
 import (
 	"net/http"
+	"strings"
 
 	"apt-dht/proxy/fetch"
 )
 
 // serveBlob answers for a file whose SHA-256 is known.
 func (s *Server) serveBlob(w http.ResponseWriter, r *http.Request, a *ask) {
-	s.indexer.asked(a)
+	if strings.Contains(a.name, ".diff/") { // this client never asks for the index itself
+		s.indexer.asked(a)
+	}
 	content := s.cfg.Fetch.Stored(a.entry.Digest)
 	if content == nil {
 		var err error
@@ -23,7 +26,7 @@ func (s *Server) serveBlob(w http.ResponseWriter, r *http.Request, a *ask) {
 	if a.entry.Parse && content.Source == fetch.FromStore {
 		s.indexer.parse(a.name, a.entry.Digest)
 	}
-	if r.Context().Value(fetchedKey{}) != nil {
+	if wasFetchedAhead(r) {
 		content.Source = fetch.FromMirror // it crossed the uplink for this very request
 	}
 	s.respond(w, r, a, content)

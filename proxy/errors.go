@@ -78,7 +78,10 @@ const maxReason = 300
 // refuse answers with a status line of our own words, which net/http cannot
 // write, and ends the connection.
 func refuse(w http.ResponseWriter, r *http.Request, code int, reason string) {
-	body := reason + "\n"
+	refuseWith(w, r, code, reason, reason+"\n")
+}
+
+func refuseWith(w http.ResponseWriter, r *http.Request, code int, reason, body string) {
 	hijacker, ok := w.(http.Hijacker)
 	if !ok {
 		http.Error(w, body, code)

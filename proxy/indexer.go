@@ -73,12 +73,21 @@ func (x *indexer) parse(name string, digest fetch.Digest) {
 
 // asked looks after what a request shows to be missing from the index.
 func (x *indexer) asked(a *ask) {
+	if x.busy() {
+		return // what is missing may be just coming
+	}
 	for _, ref := range x.index.Wanted(a.name) {
 		x.add(job{name: ref.Name, digest: ref.Digest, want: &fetch.Want{
 			URL: urlOf(schemeOf(a.url), ref.Name), Digest: ref.Digest, Size: ref.Size,
 			Header: x.header, Realm: realmOf(a.client), Background: true, Keep: true,
 		}})
 	}
+}
+
+func (x *indexer) busy() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return len(x.pending) > 0
 }
 
 func (x *indexer) add(j job) {

@@ -62,6 +62,20 @@ func (e *Egress) check(host string, ip netip.Addr, realm string) error {
 	return nil
 }
 
+// checkLiteral judges a URL's host where it is written as an address: what is
+// stored of this machine's own origins is not for others either.
+func (e *Egress) checkLiteral(host, realm string) error {
+	name := stripPort(host)
+	ip, err := netip.ParseAddr(name)
+	switch {
+	case name == "localhost" || strings.HasSuffix(name, ".localhost"):
+		ip = netip.IPv6Loopback()
+	case err != nil:
+		return nil
+	}
+	return e.check(withoutOwnPort(host), ip, realm)
+}
+
 func (e *Egress) named(host string, ip netip.Addr) bool {
 	return slices.Contains(e.Hosts, stripPort(host)) ||
 		slices.ContainsFunc(e.Nets, func(n netip.Prefix) bool { return n.Contains(ip) }) ||
@@ -111,8 +125,5 @@ func (e *Egress) Proxy(u *url.URL) (*url.URL, error) {
 	if via == nil || err != nil {
 		return nil, err
 	}
-	if ip, err := netip.ParseAddr(stripPort(u.Host)); err == nil {
-		return via, e.check(withoutOwnPort(u.Host), ip, realmRemote)
-	}
-	return via, nil
+	return via, e.checkLiteral(u.Host, realmRemote)
 }

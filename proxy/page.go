@@ -6,7 +6,10 @@ import (
 	_ "embed"
 	"fmt"
 	"html/template"
+	"net"
 	"net/http"
+	"net/netip"
+	"os"
 	"strings"
 	"time"
 )
@@ -23,7 +26,7 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 // apt-cacher-ng's 406, by which auto-apt-proxy knows a proxy.
 func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 	if !strings.Contains(r.Header.Get("Accept"), "text/html") {
-		refuse(w, r, http.StatusNotAcceptable, "Usage Information")
+		refuseWith(w, r, http.StatusNotAcceptable, "Usage Information", fmt.Sprintf(usage, neighboursName(r.Host)))
 		return
 	}
 	h := w.Header()
@@ -33,10 +36,38 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 	data := struct {
 		Status
 		Host string
-	}{s.status(), r.Host}
+	}{s.status(), neighboursName(r.Host)}
 	if err := page.Execute(w, data); err != nil {
 		s.log.Debug("the status page was not delivered", "err", err)
 	}
+}
+
+// usage is for those who ask without a browser.
+const usage = `Usage Information
+
+This is apt-dht, a proxy for apt. To use it, put into a file below /etc/apt/apt.conf.d:
+
+    Acquire::http::Proxy "http://%s";
+
+Status: /~/v1/status (JSON), /metrics (Prometheus), / (with a browser).
+`
+
+// neighboursName is how other machines call the host that a browser on this
+// machine may have called localhost.
+func neighboursName(host string) string {
+	name := stripPort(host)
+	ip, err := netip.ParseAddr(name)
+	if name != "localhost" && (err != nil || !ip.IsLoopback()) {
+		return host
+	}
+	own, err := os.Hostname()
+	if err != nil {
+		return host
+	}
+	if _, port, err := net.SplitHostPort(host); err == nil {
+		return net.JoinHostPort(own, port)
+	}
+	return own
 }
 
 // humanSize writes a number of bytes for people, in powers of 1024.

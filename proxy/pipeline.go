@@ -5,9 +5,12 @@ package proxy
 import (
 	"bufio"
 	"bytes"
+	"context"
+	"net"
 	"net/http"
 	"net/netip"
 	"sync"
+	"time"
 )
 
 const (
@@ -28,14 +31,16 @@ const (
 type pipeline struct {
 	s      *Server
 	client netip.Addr
+	local  net.Addr      // where the connection came in
 	slots  chan struct{} // holds one for this connection
 
-	mu       sync.Mutex // guards following
-	seen     int        // request heads read from the connection
-	answered int        // requests answered
-	queue    [][]byte   // heads not yet looked at
-	holds    []hold     // started, in the order of the requests
-	bytes    int64      // what holds are expected to bring
+	mu       sync.Mutex  // guards following
+	seen     int         // request heads read from the connection
+	answered int         // requests answered
+	times    []time.Time // of the heads of unanswered requests; zero for one that came alone
+	queue    [][]byte    // heads not yet looked at
+	holds    []hold      // started, in the order of the requests
+	bytes    int64       // what holds are expected to bring
 	working  bool
 	closed   bool
 }
@@ -53,9 +58,14 @@ func (p *pipeline) Seen(head []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.seen++
-	if p.closed || p.seen-p.answered < 2 || len(p.queue) >= maxQueued {
+	if p.closed || len(p.times) >= maxQueued {
 		return
 	}
+	if p.seen-p.answered < 2 {
+		p.times = append(p.times, time.Time{})
+		return
+	}
+	p.times = append(p.times, time.Now())
 	p.queue = append(p.queue, bytes.Clone(head))
 	p.startLocked()
 }
@@ -95,6 +105,7 @@ func (p *pipeline) prefetch(head []byte) {
 	if err != nil {
 		return
 	}
+	r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, p.local))
 	want, ok := p.s.wantAhead(r, p.client)
 	if !ok {
 		return
@@ -114,12 +125,21 @@ func (p *pipeline) prefetch(head []byte) {
 	p.bytes += size
 }
 
-// begin is told that a request for target is being handled, and tells whether
-// its file was fetched ahead. The returned function must be called when the
-// request has been answered.
-func (p *pipeline) begin(target string) (fetched bool, end func()) {
+// seen tells how a request was looked at ahead.
+type seen struct {
+	at      time.Time // zero: it was not
+	fetched bool      // its file was fetched for it
+}
+
+// begin is told that a request for target is being handled. The returned
+// function must be called when the request has been answered.
+func (p *pipeline) begin(target string) (how seen, end func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if len(p.times) > 0 {
+		how.at = p.times[0]
+		p.times = p.times[1:]
+	}
 	var mine func()
 	for i, h := range p.holds {
 		if h.target == target {
@@ -132,7 +152,8 @@ func (p *pipeline) begin(target string) (fetched bool, end func()) {
 			break
 		}
 	}
-	return mine != nil, func() { p.end(mine) }
+	how.fetched = mine != nil
+	return how, func() { p.end(mine) }
 }
 
 func (p *pipeline) end(release func()) {

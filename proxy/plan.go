@@ -74,6 +74,7 @@ func (s *Server) wantOf(r *http.Request, a *ask) fetch.Want {
 	}
 	if a.known() {
 		want.Digest, want.Size = a.entry.Digest, a.entry.Size
+		want.Exact = a.entry.Kind == index.KindFile
 		want.Keep = a.entry.Kind == index.KindIndex || a.entry.Parse
 		want.Mirrors = s.mirrorsOf(a)
 	}

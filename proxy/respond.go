@@ -5,6 +5,7 @@ package proxy
 import (
 	"encoding/hex"
 	"io"
+	"log/slog"
 	"mime"
 	"net/http"
 	"os"
@@ -42,6 +43,14 @@ func (s *Server) respond(w http.ResponseWriter, r *http.Request, a *ask, c *fetc
 		http.ServeContent(out, r, "", c.Modified, c.File())
 	default:
 		http.ServeContent(out, r, "", c.Modified, c)
+	}
+	s.logAnswer(r, a.url, c.Source, out.n)
+}
+
+// logAnswer is the access log, at level debug.
+func (s *Server) logAnswer(r *http.Request, url, source string, sent int64) {
+	if s.log.Enabled(r.Context(), slog.LevelDebug) {
+		s.log.Debug("answered", "client", r.RemoteAddr, "url", url, "source", source, "bytes", sent, "range", r.Header.Get("Range"))
 	}
 }
 

@@ -51,11 +51,11 @@ func (s *Server) serveRoot(w http.ResponseWriter, r *http.Request, a *ask) {
 		s.serveRecord(w, r, a, root.rec)
 		return
 	}
-	s.serveFresh(w, r, root)
+	s.serveFresh(w, r, a.url, root)
 }
 
 // serveFresh answers with a root file that the mirror has just given.
-func (s *Server) serveFresh(w http.ResponseWriter, r *http.Request, root rootCopy) {
+func (s *Server) serveFresh(w http.ResponseWriter, r *http.Request, url string, root rootCopy) {
 	h := w.Header()
 	h.Set("X-Apt-Dht-Source", fetch.FromMirror)
 	h.Set("Via", s.via)
@@ -63,6 +63,7 @@ func (s *Server) serveFresh(w http.ResponseWriter, r *http.Request, root rootCop
 	h.Set("Content-Type", cmp.Or(root.rec.ContentType, "text/plain"))
 	out := &meter{ResponseWriter: w, total: s.counters.to(fetch.FromMirror)}
 	http.ServeContent(out, r, "", root.rec.Modified, bytes.NewReader(root.body))
+	s.logAnswer(r, url, fetch.FromMirror, out.n)
 }
 
 // refreshRoot asks the mirror, and where it cannot be asked takes the last

@@ -132,6 +132,7 @@ func (s *Server) Run(ctx context.Context, listeners []net.Listener) error {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
+	s.log.Info("stopping; answers under way have a little time to finish", "grace", shutdownGrace)
 	stop()
 	s.shutdown(server)
 	wg.Wait()
@@ -156,18 +157,34 @@ func (s *Server) wrap(l net.Listener, slots chan struct{}) net.Listener {
 	return &lookahead.Listener{
 		Listener: &boundedListener{Listener: l, slots: slots},
 		Sink: func(c net.Conn) lookahead.Sink {
-			return &pipeline{s: s, client: addrOf(c.RemoteAddr().String()), slots: slots}
+			return &pipeline{s: s, client: addrOf(c.RemoteAddr().String()), local: c.LocalAddr(), slots: slots}
 		},
 	}
 }
 
 type (
-	connKey    struct{} // the connection of a request
-	fetchedKey struct{} // set on a request whose file was fetched ahead
+	connKey struct{} // the connection of a request
+	seenKey struct{} // how a request was looked at ahead
 )
 
 func withConn(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, c)
+}
+
+// wasFetchedAhead tells whether the request's file has come for this very
+// request.
+func wasFetchedAhead(r *http.Request) bool {
+	seen, _ := r.Context().Value(seenKey{}).(seen)
+	return seen.fetched
+}
+
+// seenAt is when the request was read, which for a pipelined one is long before
+// it is handled.
+func seenAt(r *http.Request) time.Time {
+	if seen, ok := r.Context().Value(seenKey{}).(seen); ok {
+		return seen.at
+	}
+	return time.Now()
 }
 
 // pipelineOf is the look-ahead of the request's connection, nil where it has none.
@@ -184,16 +201,17 @@ func pipelineOf(r *http.Request) *pipeline {
 // before the router can take its path for one of ours.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if p := pipelineOf(r); p != nil {
-		fetched, end := p.begin(r.RequestURI)
+		seen, end := p.begin(r.RequestURI)
 		defer end()
-		if fetched {
-			r = r.WithContext(context.WithValue(r.Context(), fetchedKey{}, true))
+		if !seen.at.IsZero() {
+			r = r.WithContext(context.WithValue(r.Context(), seenKey{}, seen))
 		}
 	}
 	client := clientOf(r)
 	switch {
 	case !s.allows(client):
-		refuse(w, r, http.StatusForbidden, fmt.Sprintf("Forbidden (apt-dht serves %s not; the operator may allow it with --allow)", client))
+		s.log.Info("refused a client: --allow does not name its network", "client", client)
+		refuse(w, r, http.StatusForbidden, fmt.Sprintf("Forbidden (apt-dht does not serve %s; its operator may allow it with --allow)", client))
 	case s.isLoop(r):
 		refuse(w, r, http.StatusLoopDetected, "Loop Detected (apt-dht: the request came back to the node that sent it; is it its own upstream proxy?)")
 	case r.Method == http.MethodConnect:
@@ -240,6 +258,10 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request) {
 	a, err := s.understand(r, url, clientOf(r))
 	if err != nil {
 		refuse(w, r, http.StatusBadRequest, fmt.Sprintf("Bad Request (apt-dht: %v)", err))
+		return
+	}
+	if err := s.cfg.Egress.checkLiteral(hostOf(url), realmOf(a.client)); err != nil {
+		s.fail(w, r, url, err)
 		return
 	}
 	switch {

@@ -151,11 +151,31 @@ func TestLoops(t *testing.T) {
 	n.get(a.url("x"), "Via: 1.1 apt-dht-0123456789abcdef (apt-dht/1.2.3)").want(t, 200, "data")
 
 	// The node as a mirror of its own.
-	self := n.get("http://" + n.addr + "/" + a.host() + "/y")
+	self := n.get("/" + n.addr + "/" + a.host() + "/y")
 	if self.StatusCode != 508 || self.cut != nil || self.body == "" {
 		t.Errorf("a loop ended in %s, %q", self.Status, self.body)
 	}
 	a.wantRequests(t, 1)
+}
+
+// Whoever has set the proxy and uses it as a prefix as well means the file
+// behind the prefix; the node does not ask itself, nor does its look-ahead.
+func TestProxyAsItsOwnPrefix(t *testing.T) {
+	slow := newGate(t, "slow")
+	first, a := newArchive(t, slow.ServeHTTP), newArchive(t, serving("data"))
+	n := newNode(t, setup{})
+	for _, host := range []string{n.addr, "localhost:" + portOf(n.addr), "[::1]:" + portOf(n.addr)} {
+		n.get("http://"+host+"/"+a.host()+"/x").want(t, 200, "data")
+	}
+	conn := n.dial()
+	conn.send(aptRequest("http://"+n.addr+"/"+first.host()+"/slow") + aptRequest("http://"+n.addr+"/"+a.host()+"/y"))
+	eventually(t, "the second is fetched ahead", func() bool { return a.last().URL.Path == "/y" || slices.Contains(n.dials(), n.addr) })
+	slow.open()
+	conn.answer("GET").want(t, 200, "slow")
+	conn.answer("GET").want(t, 200, "data")
+	if slices.Contains(n.dials(), n.addr) {
+		t.Error("the node asked itself")
+	}
 }
 
 // Only files are passed on, and what is not one is said in words of our own.

@@ -5,8 +5,11 @@ package proxy
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -14,10 +17,14 @@ import (
 var errNotAFile = errors.New("not the name of a file at an origin")
 
 // targetOf is the URL that a request means, its path byte for byte as sent:
-// some archives hold files whose names contain '%'.
+// some archives hold files whose names contain '%'. Somebody who has set the
+// proxy and also uses it as a prefix means the URL behind the prefix.
 func targetOf(r *http.Request) (string, error) {
 	uri := r.RequestURI
 	if rest, ok := cutPrefixFold(uri, "http://"); ok {
+		if host, path, ok := strings.Cut(rest, "/"); ok && isSelf(r, host) && strings.Contains(path, "/") {
+			rest = path
+		}
 		return absoluteTarget(rest)
 	}
 	if _, ok := cutPrefixFold(uri, "https://"); ok {
@@ -28,6 +35,22 @@ func targetOf(r *http.Request) (string, error) {
 		return "", fmt.Errorf("%q: %w", uri, errNotAFile)
 	}
 	return absoluteTarget(rest)
+}
+
+// isSelf tells whether host, with its port, is the address at which the
+// request came in, or this machine by the names that it has for itself.
+func isSelf(r *http.Request, host string) bool {
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if !ok {
+		return false
+	}
+	at, err := netip.ParseAddrPort(local.String())
+	name, port, err2 := net.SplitHostPort(host)
+	if err != nil || err2 != nil || port != strconv.Itoa(int(at.Port())) {
+		return false
+	}
+	ip, err := netip.ParseAddr(name)
+	return name == "localhost" || err == nil && (ip.IsLoopback() || ip == at.Addr().Unmap())
 }
 
 // absoluteTarget reads host/path, or apt-cacher-ng's HTTPS///host/path.
@@ -91,6 +114,15 @@ func schemeOf(url string) string {
 func urlOf(scheme, name string) string {
 	host, path, _ := strings.Cut(name, "/")
 	return scheme + host + (&url.URL{Path: "/" + path}).EscapedPath()
+}
+
+// hostOf is a URL's host with its port.
+func hostOf(url string) string {
+	rest := url[len(schemeOf(url)):]
+	if i := strings.IndexAny(rest, "/?"); i >= 0 {
+		rest = rest[:i]
+	}
+	return rest
 }
 
 // stripPort is the host of host:port or [v6]:port.

@@ -16,13 +16,15 @@ import (
 // serveUnknown answers for a file that no index names: from the store as far
 // as HTTP allows (RFC 9111), else from the mirror.
 func (s *Server) serveUnknown(w http.ResponseWriter, r *http.Request, a *ask) {
+	s.indexer.asked(a)
 	rec, have := s.recordOf(a)
-	justFetched := r.Context().Value(fetchedKey{}) != nil
+	justFetched := wasFetchedAhead(r)
 	if have && (justFetched || time.Now().Before(rec.FreshUntil) && !wantsFresh(r)) {
 		s.serveRecord(w, r, a, rec)
 		return
 	}
 	want := s.wantOf(r, a)
+	want.Since = seenAt(r)
 	switch {
 	case have:
 		addValidators(want.Header, rec)

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"runtime"
 	"runtime/debug"
+	"slices"
 
 	"github.com/alecthomas/kong"
 )
@@ -23,6 +24,8 @@ type commands struct {
 	Verify  verifyCmd  `cmd:"" help:"Read every stored file again and drop those whose bytes went bad."`
 	GC      gcCmd      `cmd:"" name:"gc" help:"Make the store fit its quota now."`
 	Version versionCmd `cmd:"" help:"Print the version."`
+
+	ShowVersion kong.VersionFlag `name:"version" env:"-" help:"Print the version."`
 }
 
 type serveCmd struct {
@@ -78,10 +81,13 @@ func parse(grammar *commands, args []string, stdout, stderr io.Writer) (*kong.Co
 		kong.Exit(func(int) { helped = true }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.DefaultEnvars("APT_DHT"),
-		kong.Vars{"data_dir": defaultDataDir(), "config": defaultConfig},
+		kong.Vars{"data_dir": defaultDataDir(), "config": defaultConfig, "version": "apt-dht " + versionString()},
 	)
 	if err != nil {
 		return nil, fmt.Errorf("build the command line's grammar: %w", err)
+	}
+	if len(args) > 0 && args[0] == "help" {
+		args = append(slices.Clone(args[1:]), "--help")
 	}
 	parsed, err := parser.Parse(args)
 	if helped {

@@ -3,6 +3,8 @@
 package main
 
 import (
+	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -46,6 +48,15 @@ func newClientList(rules []clientRule, lan func() []netip.Prefix) *clientList {
 func (l *clientList) Allows(addr netip.Addr) bool {
 	addr = addr.Unmap().WithZone("")
 	return contains(l.fixed, addr) || l.lan != nil && contains(l.onLink(), addr)
+}
+
+// LogValue implements slog.LogValuer: the networks that are served now.
+func (l *clientList) LogValue() slog.Value {
+	prefixes := slices.Clone(l.fixed)
+	if l.lan != nil {
+		prefixes = append(prefixes, l.onLink()...)
+	}
+	return slog.StringValue(fmt.Sprint(prefixes))
 }
 
 // onLink returns the networks of this machine, read anew now and then: at boot

@@ -44,6 +44,8 @@ var layout = []layoutRow{
 		"reads hostile files; what they mean is decided above it"},
 	{"index/trust", nil,
 		"judges signatures; it must not depend on what it judges"},
+	{"discovery", nil,
+		"knows the LAN's nodes and who holds what; it neither serves nor fetches"},
 	{"store", nil,
 		"keeps bytes by hash; what they are for is nothing to it"},
 }

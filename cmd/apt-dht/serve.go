@@ -65,13 +65,17 @@ func serve(ctx context.Context, cfg serveConfig, log *slog.Logger) error {
 }
 
 // newNode builds the parts; close undoes it.
-func newNode(cfg serveConfig, log *slog.Logger) (n *node, err error) {
-	n = &node{cfg: cfg, log: log}
-	defer func() {
-		if err != nil {
-			n.close()
-		}
-	}()
+func newNode(cfg serveConfig, log *slog.Logger) (*node, error) {
+	n := &node{cfg: cfg, log: log}
+	if err := n.build(); err != nil {
+		n.close()
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *node) build() (err error) {
+	cfg, log := n.cfg, n.log
 	n.store, err = store.Open(store.Config{
 		Dir:   cfg.DataDir,
 		Quota: cfg.Quota,
@@ -79,11 +83,11 @@ func newNode(cfg serveConfig, log *slog.Logger) (n *node, err error) {
 		Log:   log,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	apt, err := trust.Load(trust.Config{EtcDir: cfg.AptEtc, Log: log})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	n.trust.Store(apt)
 	n.index, err = index.Open(index.Config{
@@ -93,10 +97,10 @@ func newNode(cfg serveConfig, log *slog.Logger) (n *node, err error) {
 		Log:      log,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	n.connect()
-	return n, nil
+	return nil
 }
 
 // connect builds what talks to the network.
@@ -148,7 +152,7 @@ func (n *node) run(ctx context.Context, open []net.Listener) error {
 		group.Go(func() error { return n.importArchives(ctx) })
 	}
 	for _, l := range open {
-		n.log.Info("listening", "addr", l.Addr().String(), "data_dir", n.cfg.DataDir)
+		n.log.Info("listening", "addr", l.Addr().String(), "data_dir", n.cfg.DataDir, "clients", n.cfg.Clients)
 	}
 	notify(n.log, daemon.SdNotifyReady)
 	err := group.Wait()
@@ -204,9 +208,9 @@ func verifyStore(ctx context.Context, cfg storeConfig, log *slog.Logger, out io.
 			return
 		}
 		bad++
-		fmt.Fprintf(out, "%x: %v\n", d, err)
+		fmt.Fprintf(out, "%x is wrong and has been dropped\n", d)
 	})
-	fmt.Fprintf(out, "%d files are right, %d were wrong and have been dropped\n", good, bad)
+	fmt.Fprintf(out, "files that are right: %d; dropped: %d\n", good, bad)
 	return err
 }
 
@@ -222,6 +226,6 @@ func gcStore(ctx context.Context, cfg storeConfig, log *slog.Logger, out io.Writ
 		return err
 	}
 	blobs, bytes, quota := st.Usage()
-	fmt.Fprintf(out, "%d files removed, %s freed; %d files left, %s of %s\n", removed, humanBytes(freed), blobs, humanBytes(bytes), humanBytes(quota))
+	fmt.Fprintf(out, "files removed: %d, %s; files left: %d, %s of %s\n", removed, humanBytes(freed), blobs, humanBytes(bytes), humanBytes(quota))
 	return nil
 }

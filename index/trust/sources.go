@@ -154,6 +154,7 @@ func (p *parser) append(s Source, u uri) error {
 	if u.scheme == "mirror" {
 		u.scheme = "http"
 	}
+	u = u.unprefixed()
 	s.URI, s.host, s.path, s.Credentials = u.String(), u.host, cleanPath(unquote(u.path)), u.credentials
 	p.sources = append(p.sources, s)
 	return nil

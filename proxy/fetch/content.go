@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"time"
 
 	"apt-dht/store"
 )
@@ -154,10 +156,26 @@ func (f *Fetcher) openDirect(ctx context.Context, want Want) (*Content, error) {
 	return c, nil
 }
 
+// untainted are want's URLs without those that have sent wrong bytes of it, or
+// all where none is left.
+func (f *Fetcher) untainted(want *Want) []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if urls := f.untaintedLocked(want); len(urls) > 0 {
+		return urls
+	}
+	return want.urls()
+}
+
+func (f *Fetcher) untaintedLocked(want *Want) []string {
+	now := time.Now()
+	return slices.DeleteFunc(want.urls(), func(url string) bool { return f.taints.wrong(want.Digest, url, now) })
+}
+
 // askDirect asks the mirrors in turn, each once: the client retries by itself.
 func (f *Fetcher) askDirect(ctx context.Context, want *Want, offset int64) (*Body, error) {
 	var first error
-	for _, url := range want.urls() {
+	for _, url := range f.untainted(want) {
 		src := &mirrorSource{up: f.cfg.Upstream, url: url}
 		body, err := src.Ask(ctx, want, offset)()
 		if err == nil {

@@ -56,8 +56,18 @@ type Fetcher struct {
 	mu        sync.Mutex // guards following
 	closed    bool
 	transfers map[string]*transfer
+	recent    map[string]recentFile // by urlKey
 	taints    taints
 }
+
+// recentFile is what a transfer without a known hash has brought lately.
+type recentFile struct {
+	digest Digest
+	at     time.Time
+}
+
+// maxRecent bounds the memory of recent files.
+const maxRecent = 1024
 
 // ErrClosed: the node is shutting down.
 var ErrClosed = errors.New("apt-dht is shutting down")
@@ -65,7 +75,7 @@ var ErrClosed = errors.New("apt-dht is shutting down")
 // New returns a Fetcher that runs until Close.
 func New(cfg Config) *Fetcher {
 	ctx, stop := context.WithCancel(context.Background())
-	return &Fetcher{cfg: cfg, ctx: ctx, stop: stop, transfers: map[string]*transfer{}, taints: taints{}}
+	return &Fetcher{cfg: cfg, ctx: ctx, stop: stop, transfers: map[string]*transfer{}, recent: map[string]recentFile{}, taints: taints{}}
 }
 
 // Close ends all transfers, keeping what they have for a later one, and waits
@@ -85,13 +95,16 @@ func (f *Fetcher) BytesFromMirror() int64 { return f.fromMirror.Load() }
 // date, or that the mirror does not have it ([*StatusError]). The caller closes
 // the content. ctx bounds the opening and all reading.
 func (f *Fetcher) Open(ctx context.Context, want Want) (*Content, error) {
-	for {
+	if want.Since.IsZero() {
+		want.Since = time.Now()
+	}
+	// Where bytes have been found wrong before anybody read them, the mirrors are
+	// asked again, those that have not sent them first.
+	for turns := len(want.Mirrors) + 2; ; turns-- {
 		c, err := f.open(ctx, want)
-		if !errors.Is(err, errWrong) || ctx.Err() != nil {
+		if !errors.Is(err, errWrong) || ctx.Err() != nil || turns == 0 {
 			return c, err
 		}
-		// Nobody here has read any of it, and the mirrors that sent it are now
-		// known: each turn has fewer left, and the last takes their word.
 	}
 }
 
@@ -103,10 +116,15 @@ func (f *Fetcher) open(ctx context.Context, want Want) (*Content, error) {
 		return f.openDirect(ctx, want)
 	}
 	t, err := f.join(want)
-	if err != nil {
-		if errors.Is(err, ErrClosed) {
-			return nil, err
+	if just := (*justStored)(nil); errors.As(err, &just) {
+		if c := f.Stored(just.digest); c != nil {
+			return c, nil
 		}
+	}
+	if errors.Is(err, ErrClosed) {
+		return nil, err
+	}
+	if err != nil {
 		return f.openDirect(ctx, want)
 	}
 	select {
@@ -143,18 +161,13 @@ func (f *Fetcher) follow(ctx context.Context, want Want, t *transfer) (*Content,
 		}
 		return f.openDirect(ctx, want)
 	}
-	return &Content{Head: t.head, Source: t.source, Digest: want.Digest, f: f, ctx: ctx, want: want, t: t, reader: reader}, nil
+	return &Content{Head: t.head, Source: t.source, Digest: t.want.Digest, f: f, ctx: ctx, want: want, t: t, reader: reader}, nil
 }
 
 // Prefetch starts the transfer of a file that will be opened soon and returns
 // a function that withdraws that interest, to be called once; nil where there
 // is nothing to be fetched. It does not block on the network.
 func (f *Fetcher) Prefetch(want Want) (release func()) {
-	if want.known() {
-		if _, ok := f.cfg.Store.Stat(want.Digest); ok {
-			return nil
-		}
-	}
 	t, err := f.join(want)
 	if err != nil {
 		return nil
@@ -217,25 +230,60 @@ func (f *Fetcher) join(want Want) (*transfer, error) {
 	if f.closed {
 		return nil, ErrClosed
 	}
-	key := want.key()
-	if t := f.transfers[key]; t != nil && t.ctx.Err() == nil {
-		if want.Start-t.have() > ahead {
-			return nil, errTooFar
-		}
-		t.readers++
-		t.stopLingering()
-		return t, nil
-	} else if t != nil {
-		return nil, errEnding
+	if f.taints.whole(want.Digest, time.Now()) {
+		want.Start = 0 // it will be answered whole
 	}
-	t, err := f.startLocked(key, want)
+	if t := f.runningLocked(&want); t != nil {
+		return t, f.joinLocked(t, want.Start)
+	}
+	// One may have ended since the caller looked.
+	if d, ok := f.justStoredLocked(&want); ok {
+		return nil, &justStored{d}
+	}
+	t, err := f.startLocked(want)
 	if err != nil {
 		return nil, err
 	}
-	f.transfers[key] = t
+	f.transfers[t.key] = t
 	t.readers++
 	return t, nil
 }
+
+// runningLocked is the transfer that serves want: that of its hash, or one of its
+// URL that began before the hash became known.
+func (f *Fetcher) runningLocked(want *Want) *transfer {
+	if t := f.transfers[want.key()]; t != nil {
+		return t
+	}
+	return f.transfers[want.urlKey()]
+}
+
+func (f *Fetcher) joinLocked(t *transfer, start int64) error {
+	switch {
+	case t.ctx.Err() != nil:
+		return errEnding
+	case start-t.have() > ahead:
+		return errTooFar
+	}
+	t.readers++
+	t.stopLingering()
+	return nil
+}
+
+// justStoredLocked tells what has been stored since the asker came.
+func (f *Fetcher) justStoredLocked(want *Want) (Digest, bool) {
+	if want.known() {
+		_, ok := f.cfg.Store.Stat(want.Digest)
+		return want.Digest, ok
+	}
+	file, ok := f.recent[want.urlKey()]
+	return file.digest, ok && file.at.After(want.Since)
+}
+
+// justStored: the file need not be fetched, it has just come.
+type justStored struct{ digest Digest }
+
+func (*justStored) Error() string { return "the file has just been stored" }
 
 var (
 	errTooFar    = errors.New("only the end of the file is wanted")
@@ -267,10 +315,17 @@ func (f *Fetcher) abandon(t *transfer) {
 	}
 }
 
-// forget takes an ended transfer off the list.
-func (f *Fetcher) forget(t *transfer) {
+// forget takes an ended transfer off the list. Askers on their way find what it
+// has stored, which is zero for nothing.
+func (f *Fetcher) forget(t *transfer, stored Digest) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if !t.want.known() && stored != (Digest{}) {
+		if len(f.recent) >= maxRecent {
+			clear(f.recent)
+		}
+		f.recent[t.key] = recentFile{stored, time.Now()}
+	}
 	delete(f.transfers, t.key)
 	t.stopLingering()
 	if t.readers == 0 {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -182,6 +183,10 @@ func drain(body io.ReadCloser) []byte {
 // bodyOf checks that resp is what was asked for and makes it a Body.
 func bodyOf(resp *http.Response, want *Want, offset int64) (*Body, error) {
 	size, err := answeredSize(resp, want, offset)
+	if err == nil && isPortal(want.URL, resp.Header) {
+		resp.Body.Close()
+		err = fmt.Errorf("%s: %w", want.URL, errPortal)
+	}
 	if err == nil && want.Size >= 0 && size >= 0 && size != want.Size {
 		resp.Body.Close()
 		err = fmt.Errorf("%s: %w: %d bytes instead of %d", want.URL, ErrDiffers, size, want.Size)
@@ -199,6 +204,18 @@ func bodyOf(resp *http.Response, want *Want, offset int64) (*Body, error) {
 		size = want.Size
 	}
 	return &Body{ReadCloser: resp.Body, Head: Head{Size: size, Modified: lastModified(resp.Header), Header: resp.Header}}, nil
+}
+
+// errPortal: what has answered is hardly the mirror.
+var errPortal = errors.New("the answer is a web page instead of the file: is there a captive portal, or a login, on the way?")
+
+// notPages are endings of files that no mirror describes as a web page.
+var notPages = []string{".deb", ".udeb", ".ddeb", ".xz", ".gz", ".bz2", ".zst", ".lz4", ".lzma", ".dsc", ".asc", ".gpg", "/Packages", "/Sources"}
+
+func isPortal(url string, h http.Header) bool {
+	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
+	return strings.EqualFold(strings.TrimSpace(kind), "text/html") &&
+		slices.ContainsFunc(notPages, func(end string) bool { return strings.HasSuffix(url, end) })
 }
 
 // answeredSize is the whole file's size as the answer tells it, -1 where it

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,12 +49,12 @@ type transfer struct {
 
 // startLocked makes the transfer and asks its first source, in the caller's
 // turn: that order is the order on the wire.
-func (f *Fetcher) startLocked(key string, want Want) (*transfer, error) {
+func (f *Fetcher) startLocked(want Want) (*transfer, error) {
 	sources := f.sourcesLocked(&want)
 	if len(sources) == 0 {
 		return nil, errAllDiffer
 	}
-	t := &transfer{f: f, key: key, want: want, sources: sources, ready: make(chan struct{}), done: make(chan struct{})}
+	t := &transfer{f: f, key: want.key(), want: want, sources: sources, ready: make(chan struct{}), done: make(chan struct{})}
 	if want.known() {
 		g, err := f.cfg.Store.Create(want.Digest, want.Size)
 		if err != nil {
@@ -78,9 +77,10 @@ func (f *Fetcher) startLocked(key string, want Want) (*transfer, error) {
 // sourcesLocked is the ladder for want: the mirrors, without those that have
 // sent wrong bytes of it.
 func (f *Fetcher) sourcesLocked(want *Want) []Source {
-	urls := want.urls()
-	now := time.Now()
-	urls = slices.DeleteFunc(urls, func(url string) bool { return f.taints.wrong(want.Digest, url, now) })
+	urls := f.untaintedLocked(want)
+	if len(urls) == 0 && want.Exact {
+		urls = want.urls() // one of them may have come to its senses
+	}
 	patience := time.Duration(0)
 	if len(urls) > 1 {
 		patience = nextMirror
@@ -108,14 +108,15 @@ func (t *transfer) stopLingering() {
 
 // run brings the file here and publishes it.
 func (t *transfer) run(wait func() (*Body, error)) {
+	var stored Digest
 	err := t.climb(wait)
 	if err == nil {
-		err = t.publish()
+		stored, err = t.publish()
 	}
 	if err != nil {
 		t.fail(err)
 	}
-	t.f.forget(t)
+	t.f.forget(t, stored)
 	close(t.done)
 	t.stop()
 }
@@ -250,11 +251,11 @@ func (t *transfer) complete(g *store.Growing) error {
 	return nil
 }
 
-// publish puts the complete file into the store.
-func (t *transfer) publish() error {
+// publish puts the complete file into the store, unless it must not be kept.
+func (t *transfer) publish() (Digest, error) {
 	g := t.growing.Load()
 	if t.alone {
-		return g.Discard(io.EOF)
+		return Digest{}, g.Discard(io.EOF)
 	}
 	digest, err := g.Commit(store.Meta{
 		Modified:    t.head.Modified,
@@ -263,12 +264,12 @@ func (t *transfer) publish() error {
 		Keep:        t.want.Keep,
 	})
 	if err != nil {
-		return t.commitError(err)
+		return Digest{}, t.commitError(err)
 	}
 	if t.f.cfg.Stored != nil {
 		t.f.cfg.Stored(t.want, digest, t.head)
 	}
-	return nil
+	return digest, nil
 }
 
 // commitError takes note of a mirror whose bytes were wrong.

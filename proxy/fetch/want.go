@@ -25,6 +25,9 @@ type Want struct {
 	Digest Digest
 	// Size is the length in bytes that the file must have. -1: not known.
 	Size int64
+	// Exact tells that bytes other than Digest's are no answer, not even where
+	// no mirror has the right ones.
+	Exact bool
 	// Start is the first byte that the asker needs. A file not yet here is not
 	// fetched from its beginning for somebody who needs its end.
 	Start int64
@@ -35,6 +38,9 @@ type Want struct {
 	// Flow names who wants the file: where requests to a mirror have to wait,
 	// flows share it fairly.
 	Flow string
+	// Since is when the asker came. What another transfer of the same URL has
+	// brought after that needs no question to the mirror. Zero: now.
+	Since time.Time
 	// Background marks a fetch that no client waits for.
 	Background bool
 	// Keep marks a file that is evicted last: indexes.
@@ -51,8 +57,12 @@ func (w *Want) key() string {
 	if w.known() {
 		return hex.EncodeToString(w.Digest[:])
 	}
-	return w.Realm + " " + w.URL // who may not reach an origin must not join who may
+	return w.urlKey()
 }
+
+// urlKey identifies a transfer without a known hash. Who may not reach an
+// origin must not join who may.
+func (w *Want) urlKey() string { return w.Realm + " " + w.URL }
 
 // urls are all places at mirrors, the client's own choice first.
 func (w *Want) urls() []string {
