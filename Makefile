@@ -75,6 +75,12 @@ install: ## Install what is in bin/ (make build); DESTDIR and prefix apply
 	install -Dm644 packaging/apt.conf.d/30apt-dht $(DESTDIR)$(prefix)/share/apt-dht/30apt-dht
 	[ -e $(DESTDIR)$(sysconfdir)/apt-dht/apt-dht.toml ] || install -Dm644 packaging/apt-dht.toml $(DESTDIR)$(sysconfdir)/apt-dht/apt-dht.toml
 
+.PHONY: uninstall
+uninstall: ## Remove what install has put there, but the configuration and the data
+	rm -f $(DESTDIR)$(bindir)/apt-dht $(DESTDIR)$(prefix)/lib/systemd/system/apt-dht.service \
+		$(DESTDIR)$(prefix)/lib/systemd/system/apt-dht.socket $(DESTDIR)$(prefix)/lib/sysusers.d/apt-dht.conf
+	rm -rf $(DESTDIR)$(prefix)/share/apt-dht
+
 .PHONY: clean
 clean: ## Remove what was built
 	rm -rf bin dist

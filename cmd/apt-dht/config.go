@@ -4,6 +4,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"net/url"
 	"os"
@@ -106,9 +107,15 @@ func (s settings) config() (serveConfig, error) {
 	return cfg, nil
 }
 
+// minQuota holds the indexes of one Debian release, and not much else.
+const minQuota = 64 << 20
+
 func (s storeSettings) config() (storeConfig, error) {
 	if s.DataDir == "" {
 		return storeConfig{}, errors.New("data-dir: this user has no home directory to keep files in: name a directory with --data-dir")
+	}
+	if s.Quota.bytes != 0 && s.Quota.bytes < minQuota {
+		return storeConfig{}, fmt.Errorf("quota: %d bytes would not hold a distribution's indexes: give 64MiB or more", s.Quota.bytes)
 	}
 	return storeConfig{DataDir: s.DataDir, Quota: s.Quota.bytes}, nil
 }
