@@ -2,22 +2,67 @@
 
 package proxy
 
-import "net"
+import (
+	"net"
+	"net/netip"
+	"sync"
+)
+
+// slots bound the open connections, of all and of each client address.
+type slots struct {
+	all chan struct{}
+
+	mu   sync.Mutex // guards following
+	each map[netip.Addr]int
+}
+
+func newSlots() *slots {
+	return &slots{all: make(chan struct{}, maxConns), each: map[netip.Addr]int{}}
+}
+
+// take counts a connection of client, and tells whether it may stay.
+func (s *slots) take(client netip.Addr) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.each[client] >= maxConnsEach {
+		return false
+	}
+	s.each[client]++
+	return true
+}
+
+// put gives back a connection's slot.
+func (s *slots) put(client netip.Addr) {
+	s.mu.Lock()
+	if s.each[client]--; s.each[client] == 0 {
+		delete(s.each, client)
+	}
+	s.mu.Unlock()
+	<-s.all
+}
 
 // boundedListener accepts only as many TCP connections as there are slots,
-// which several listeners may share; whoever ends a connection takes its token
-// out of slots. netutil.LimitListener does the same, but hides
-// the TCP connection that sendfile needs.
+// which several listeners may share; whoever ends a connection gives its slot
+// back. A client that has too many is closed upon, others wait in the kernel's
+// queue. netutil.LimitListener does something like it, but hides the TCP
+// connection that sendfile needs.
 type boundedListener struct {
 	net.Listener
-	slots chan struct{}
+	slots *slots
 }
 
 func (l *boundedListener) Accept() (net.Conn, error) {
-	l.slots <- struct{}{}
-	c, err := l.Listener.Accept()
-	if _, tcp := c.(*net.TCPConn); err != nil || !tcp {
-		<-l.slots
+	for {
+		l.slots.all <- struct{}{}
+		c, err := l.Listener.Accept()
+		if _, tcp := c.(*net.TCPConn); err != nil || !tcp {
+			<-l.slots.all
+			return c, err
+		}
+		if l.slots.take(addrOf(c.RemoteAddr().String())) {
+			return c, nil
+		}
+		<-l.slots.all
+		c.Close()
 	}
-	return c, err
 }

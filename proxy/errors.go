@@ -25,7 +25,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, url string, err er
 		panic(http.ErrAbortHandler)
 	}
 	var status *fetch.StatusError
-	if errors.As(err, &status) {
+	if errors.As(err, &status) && (status.Code != http.StatusNotModified || isConditional(r)) {
 		s.relay(w, status)
 		return
 	}
@@ -66,6 +66,7 @@ func (s *Server) relay(w http.ResponseWriter, status *fetch.StatusError) {
 	}
 	h.Set("X-Apt-Dht-Source", fetch.FromMirror)
 	h.Set("Via", s.via)
+	disarm(h)
 	w.WriteHeader(status.Code)
 	if status.Code != http.StatusNotModified {
 		w.Write(status.Body)

@@ -22,6 +22,12 @@ const (
 	// 1 Gbit/s and some, so that a slow client cannot hoard the uplink.
 	maxAheadBytes = 48 << 20
 
+	// maxPrefetches bounds the look-ahead of all connections together.
+	maxPrefetches = 1000
+
+	// assumedSize is what a file of unknown size counts for.
+	assumedSize = 1 << 20
+
 	// maxQueued bounds the request heads waiting to be looked at.
 	maxQueued = 256
 )
@@ -31,8 +37,8 @@ const (
 type pipeline struct {
 	s      *Server
 	client netip.Addr
-	local  net.Addr      // where the connection came in
-	slots  chan struct{} // holds one for this connection
+	local  net.Addr // where the connection came in
+	free   func()   // gives the connection's slot back
 
 	mu       sync.Mutex  // guards following
 	seen     int         // request heads read from the connection
@@ -79,7 +85,7 @@ func (p *pipeline) startLocked() {
 }
 
 func (p *pipeline) roomLocked() bool {
-	return len(p.holds) < maxAhead && p.bytes < maxAheadBytes
+	return len(p.holds) < maxAhead && p.bytes < maxAheadBytes && p.s.prefetches.Load() < maxPrefetches
 }
 
 // work starts transfers in the order of the requests while there is room.
@@ -120,7 +126,11 @@ func (p *pipeline) prefetch(head []byte) {
 		release()
 		return
 	}
-	size := max(want.Size, 0)
+	size := want.Size
+	if size < 0 {
+		size = assumedSize
+	}
+	p.s.prefetches.Add(1)
 	p.holds = append(p.holds, hold{r.RequestURI, size, release})
 	p.bytes += size
 }
@@ -171,6 +181,7 @@ func (p *pipeline) dropLocked(n int) {
 		p.bytes -= h.size
 	}
 	p.holds = p.holds[n:]
+	p.s.prefetches.Add(-int64(n))
 }
 
 // Closed implements lookahead.Sink.
@@ -181,6 +192,7 @@ func (p *pipeline) Closed() {
 	for _, h := range p.holds {
 		h.release()
 	}
-	p.holds, p.queue = nil, nil
-	<-p.slots
+	p.dropLocked(len(p.holds))
+	p.queue = nil
+	p.free()
 }

@@ -27,7 +27,13 @@ func (s *Server) understand(r *http.Request, url string, client netip.Addr) (ask
 	if err != nil {
 		return ask{}, fmt.Errorf("%s: %w", url, err)
 	}
-	return ask{url: url, name: name, client: client, entry: s.cfg.Index.Lookup(name, client)}, nil
+	entry := s.cfg.Index.Lookup(name, client)
+	if schemeOf(url) == "https://" && !entry.Trusted && entry.Size >= 0 {
+		// The index does not tell the schemes apart. What nobody has signed may
+		// have come over http, and must not answer for https.
+		entry = index.Entry{Size: -1}
+	}
+	return ask{url: url, name: name, client: client, entry: entry}, nil
 }
 
 // known tells whether the file's SHA-256 is known. One from a list that is out
@@ -39,7 +45,7 @@ func (a *ask) known() bool {
 // hasCredentials tells whether the request shows who is asking: then its
 // answer is nobody else's.
 func hasCredentials(r *http.Request) bool {
-	return r.Header.Get("Authorization") != "" || r.Header.Get("Cookie") != ""
+	return len(r.Header["Authorization"]) > 0 || len(r.Header["Cookie"]) > 0
 }
 
 // isConditional tells whether the request may be answered 304.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,11 +30,15 @@ func (s *Server) respond(w http.ResponseWriter, r *http.Request, a *ask, c *fetc
 	h["X-Apt-Dht-Source"] = []string{c.Source}
 	h["Via"] = []string{s.via}
 	h["Content-Type"] = []string{contentType(a.name, c)}
+	disarm(h)
 	if (c.Digest != fetch.Digest{}) {
 		h["Etag"] = []string{etag(c.Digest)}
 	}
 	if a.known() && s.cfg.Fetch.WholeOnly(a.entry.Digest) {
 		r.Header.Del("Range")
+	}
+	if c.Direct() && strings.Contains(r.Header.Get("Range"), ",") {
+		r.Header.Del("Range") // each of many ranges would be a question to the mirror
 	}
 	out := &meter{ResponseWriter: w, total: s.counters.to(c.Source)}
 	switch {
@@ -64,8 +69,31 @@ func stream(w *meter, r *http.Request, c *fetch.Content) {
 		return
 	}
 	if _, err := w.follow(c); err != nil {
+		abort(w, r)
+	}
+}
+
+// abort ends the connection so that the client cannot take the answer for
+// complete: HTTP/1.0 has no other sign of it than a reset.
+func abort(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoAtLeast(1, 1) {
 		panic(http.ErrAbortHandler)
 	}
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	if c, ok := conn.(interface{ SetLinger(int) error }); ok {
+		c.SetLinger(0)
+	}
+	conn.Close()
+}
+
+// disarm keeps a browser that has been led here from running what a mirror
+// sends as if it were ours: by the prefix form all hosts share our origin.
+func disarm(h http.Header) {
+	h["Content-Security-Policy"] = []string{"sandbox; default-src 'none'"}
+	h["X-Content-Type-Options"] = []string{"nosniff"}
 }
 
 // etag is the same wherever the blob comes from.
@@ -104,6 +132,9 @@ type meter struct {
 	total *atomic.Int64
 	n     int64 // sent so far
 }
+
+// Unwrap lets an http.ResponseController find the connection.
+func (m *meter) Unwrap() http.ResponseWriter { return m.ResponseWriter }
 
 func (m *meter) Write(p []byte) (int, error) {
 	m.extend()

@@ -19,7 +19,16 @@ import (
 
 const (
 	// maxRoot bounds a root file: Debian's are 150 kB.
-	maxRoot = 16 << 20
+	maxRoot = 4 << 20
+
+	// smallRoot is what any number of root files may take while they are read.
+	// Of larger ones only largeRoots are read at a time.
+	smallRoot  = 512 << 10
+	largeRoots = 8
+
+	// rootTime bounds one question for a root file; apt itself waits for 30 s
+	// between bytes.
+	rootTime = time.Minute
 
 	// staleFor is how long a root file without Valid-Until is still given
 	// after it was last confirmed, while its mirror is down.
@@ -60,6 +69,7 @@ func (s *Server) serveFresh(w http.ResponseWriter, r *http.Request, url string, 
 	h.Set("X-Apt-Dht-Source", fetch.FromMirror)
 	h.Set("Via", s.via)
 	h.Set("Etag", etag(root.rec.Digest))
+	disarm(h)
 	h.Set("Content-Type", cmp.Or(root.rec.ContentType, "text/plain"))
 	out := &meter{ResponseWriter: w, total: s.counters.to(fetch.FromMirror)}
 	http.ServeContent(out, r, "", root.rec.Modified, bytes.NewReader(root.body))
@@ -109,12 +119,14 @@ func (s *Server) askForRoot(ctx context.Context, a *ask, header http.Header, rec
 }
 
 func (s *Server) askOneForRoot(ctx context.Context, url string, a *ask, header http.Header, rec store.URLRecord, have bool) (rootCopy, error) {
+	ctx, cancel := context.WithTimeout(ctx, rootTime)
+	defer cancel()
 	resp, err := s.cfg.Fetch.Get(ctx, fetch.Want{URL: url, Header: header.Clone(), Realm: realmOf(a.client)})
 	if err != nil {
 		return rootCopy{}, err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxRoot+1))
+	body, err := s.readRoot(resp.Body)
 	switch {
 	case err != nil:
 		return rootCopy{}, fmt.Errorf("%s: %w", url, err)
@@ -126,6 +138,22 @@ func (s *Server) askOneForRoot(ctx context.Context, url string, a *ask, header h
 		return rootCopy{}, fmt.Errorf("%s: a root file of more than %d bytes", url, maxRoot)
 	}
 	return s.takeRoot(a, body, resp.Header)
+}
+
+// readRoot reads a root file of up to maxRoot bytes, and one more.
+func (s *Server) readRoot(r io.Reader) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(r, smallRoot))
+	if err != nil || len(body) < smallRoot {
+		return body, err
+	}
+	select {
+	case s.largeRoots <- struct{}{}:
+		defer func() { <-s.largeRoots }()
+	default:
+		return nil, errors.New("too many large root files are being read at the moment")
+	}
+	rest, err := io.ReadAll(io.LimitReader(r, maxRoot+1-smallRoot))
+	return append(body, rest...), err
 }
 
 // confirmRoot notes that the mirror still has the copy that is stored.

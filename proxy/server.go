@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/mux"
@@ -36,8 +37,9 @@ const (
 	maxHeader = 32 << 10
 
 	// maxConns bounds the connections that are open at a time: a hundred
-	// machines with ten origins each.
-	maxConns = 1024
+	// machines with ten origins each. maxConnsEach is one address's share.
+	maxConns     = 1024
+	maxConnsEach = 256
 
 	// shutdownGrace is how long answers that are under way may take at stop.
 	shutdownGrace = 5 * time.Second
@@ -58,14 +60,18 @@ type Config struct {
 
 // Server answers apt. Make it with New, give it connections with Run.
 type Server struct {
-	cfg      Config
-	log      *slog.Logger
-	nodeID   string // random at each start: cloned disks must not be one node
-	via      string
-	started  time.Time
-	router   http.Handler
-	indexer  *indexer
-	roots    flights[rootCopy]
+	cfg     Config
+	log     *slog.Logger
+	nodeID  string // random at each start: cloned disks must not be one node
+	via     string
+	started time.Time
+	router  http.Handler
+	indexer *indexer
+	roots   flights[rootCopy]
+
+	largeRoots chan struct{} // a token for each large root file being read
+	prefetches atomic.Int64  // holds of all connections
+
 	tunnels  tunnels
 	counters counters
 	ahead    sync.WaitGroup // look-ahead workers
@@ -80,6 +86,8 @@ func New(cfg Config) *Server {
 		log:     cfg.Log,
 		nodeID:  hex.EncodeToString(id[:]),
 		started: time.Now(),
+
+		largeRoots: make(chan struct{}, largeRoots),
 	}
 	s.via = fmt.Sprintf("1.1 %s (apt-dht/%s)", s.pseudonym(), cfg.Version)
 	s.indexer = newIndexer(cfg, s.via)
@@ -123,7 +131,7 @@ func (s *Server) Run(ctx context.Context, listeners []net.Listener) error {
 		wg.Go(func() { s.indexer.run(work) })
 	}
 	failed := make(chan error, len(listeners))
-	slots := make(chan struct{}, maxConns)
+	slots := newSlots()
 	for _, l := range listeners {
 		wg.Go(func() { failed <- server.Serve(s.wrap(l, slots)) })
 	}
@@ -153,11 +161,12 @@ func (s *Server) shutdown(server *http.Server) {
 }
 
 // wrap bounds a listener's connections and has them read ahead.
-func (s *Server) wrap(l net.Listener, slots chan struct{}) net.Listener {
+func (s *Server) wrap(l net.Listener, slots *slots) net.Listener {
 	return &lookahead.Listener{
 		Listener: &boundedListener{Listener: l, slots: slots},
 		Sink: func(c net.Conn) lookahead.Sink {
-			return &pipeline{s: s, client: addrOf(c.RemoteAddr().String()), local: c.LocalAddr(), slots: slots}
+			client := addrOf(c.RemoteAddr().String())
+			return &pipeline{s: s, client: client, local: c.LocalAddr(), free: func() { slots.put(client) }}
 		},
 	}
 }

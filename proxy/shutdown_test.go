@@ -108,12 +108,24 @@ func (l *brokenListener) Accept() (net.Conn, error) { return nil, l.err }
 func (l *brokenListener) Close() error              { return nil }
 func (l *brokenListener) Addr() net.Addr            { return &net.TCPAddr{} }
 
+// One address cannot take all connections.
+func TestConnectionsOfOneAddress(t *testing.T) {
+	n := newNode(t, setup{})
+	for range maxConnsEach {
+		n.dialFrom("127.0.0.2")
+	}
+	if b, err := io.ReadAll(n.dialFrom("127.0.0.2").r); err == nil && len(b) > 0 {
+		t.Errorf("one too many was answered %q", b)
+	}
+	n.get("/~/v1/status") // from another address
+}
+
 // More connections than a node serves at a time wait for their turn.
 func TestConnectionsWaitForASlot(t *testing.T) {
 	n := newNode(t, setup{})
 	var open []*client
-	for range maxConns {
-		open = append(open, n.dial())
+	for i := range maxConns {
+		open = append(open, n.dialFrom(fmt.Sprintf("127.0.0.%d", 2+i/maxConnsEach)))
 	}
 	for _, c := range []*client{open[0], open[maxConns-1]} {
 		c.send(aptRequest("/~/v1/status"))

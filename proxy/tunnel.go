@@ -3,9 +3,12 @@
 package proxy
 
 import (
+	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -26,18 +29,34 @@ func (ts *tunnels) run(client net.Conn, fromClient io.Reader, origin net.Conn) {
 	}
 	defer ts.remove(client)
 	var wg sync.WaitGroup
-	wg.Go(func() { pump(origin, fromClient, client) })
-	pump(client, origin, origin)
+	var idle idleClock
+	idle.touch()
+	wg.Go(func() { pump(origin, fromClient, client, &idle) })
+	pump(client, origin, origin, &idle)
 	wg.Wait()
 }
 
+// idleClock tells when something last went through a tunnel, either way.
+type idleClock struct{ last atomic.Int64 }
+
+func (c *idleClock) touch() { c.last.Store(time.Now().UnixNano()) }
+
+// left is how long the tunnel may stay idle from now on.
+func (c *idleClock) left() time.Duration {
+	return time.Until(time.Unix(0, c.last.Load()).Add(tunnelIdle))
+}
+
 // pump copies until src ends, then tells dst so; from is what src reads.
-func pump(dst net.Conn, src io.Reader, from net.Conn) {
+func pump(dst net.Conn, src io.Reader, from net.Conn, idle *idleClock) {
 	buf := make([]byte, 32<<10)
 	for {
-		from.SetReadDeadline(time.Now().Add(tunnelIdle))
+		from.SetReadDeadline(time.Now().Add(max(idle.left(), time.Second)))
 		n, err := src.Read(buf)
+		if errors.Is(err, os.ErrDeadlineExceeded) && idle.left() > 0 {
+			continue // the other way is busy
+		}
 		if n > 0 {
+			idle.touch()
 			dst.SetWriteDeadline(time.Now().Add(tunnelIdle))
 			if _, werr := dst.Write(buf[:n]); werr != nil {
 				from.Close()

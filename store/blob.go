@@ -42,7 +42,7 @@ func (s *Store) Get(d Digest) (*Blob, error) {
 		return nil, err
 	}
 	b := &Blob{File: f, Digest: d, Size: e.size, Modified: timeOf(st.Mtim.Sec), Shareable: e.flags.has(flagShareable), Private: e.flags.has(flagPrivate)}
-	if err := s.trust(b, e, st.Size, now); err != nil {
+	if err := s.trust(b, e, st.Size, st.Ctim.Sec, now); err != nil {
 		f.Close()
 		return nil, err
 	}

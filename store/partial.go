@@ -58,6 +58,27 @@ func (g *Growing) openFile() (err error) {
 	return nil
 }
 
+// originAttr is the extended attribute that keeps a partial file's origin.
+const originAttr = "user.apt-dht.origin"
+
+// SetOrigin notes, in the file itself, where its bytes come from. A file system without extended
+// attributes does not keep it.
+func (g *Growing) SetOrigin(url string) {
+	if err := unix.Fsetxattr(int(g.file.Fd()), originAttr, []byte(url), 0); err != nil {
+		g.s.log.Debug("store: the origin of a partial file is not kept", "error", err)
+	}
+}
+
+// Origin is what SetOrigin noted, also before the blob was suspended; "" where that is not known.
+func (g *Growing) Origin() string {
+	value := make([]byte, maxURL)
+	n, err := unix.Fgetxattr(int(g.file.Fd()), originAttr, value)
+	if err != nil {
+		return ""
+	}
+	return string(value[:n])
+}
+
 // resume hashes what is there. More than there should be is no beginning of this blob.
 func (g *Growing) resume() error {
 	st, err := g.file.Stat()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 )
@@ -125,7 +126,22 @@ func (r *rows) close() error {
 	if !r.room(rotateReserve) {
 		return errors.Join(err, fmt.Errorf("%w: database left open", ErrNoSpace))
 	}
-	return errors.Join(err, db.Close(), removeUnusedLogs(r.dir))
+	return errors.Join(err, closeWithin(db, closeTime), removeUnusedLogs(r.dir))
+}
+
+// closeTime is how long badger may take to close. Where its directory has been deleted it tries for
+// ever to write its last table.
+const closeTime = 5 * time.Second
+
+func closeWithin(db *badger.DB, limit time.Duration) error {
+	closed := make(chan error, 1)
+	go func() { closed <- db.Close() }()
+	select {
+	case err := <-closed:
+		return err
+	case <-time.After(limit):
+		return fmt.Errorf("store: the database was not closed within %v; it will be rebuilt", limit)
+	}
 }
 
 // write makes rows known. The error is ErrNoSpace when there is room for them neither on disk nor

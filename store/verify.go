@@ -32,17 +32,23 @@ func (e entry) fresh(now time.Time) bool {
 	return age >= 0 && age < int64(verifyAge/time.Second)
 }
 
-// trust decides whether b may be given out, verifying it first where that is due. A blob that was
+// publishSlack is how many seconds may lie between a blob's verification and the last change that publishing
+// makes to its inode.
+const publishSlack = 2
+
+// trust decides whether b may be given out, verifying it first where that is due. changedAt is the
+// file's ctime in seconds: whoever writes into it cannot hide that. A blob that was
 // never verified (the row is lost, or the machine may have lost the bytes: see adopt) always is.
-func (s *Store) trust(b *Blob, e entry, fileSize int64, now time.Time) error {
+func (s *Store) trust(b *Blob, e entry, fileSize, changedAt int64, now time.Time) error {
 	if fileSize != e.size {
 		s.dropBad(b.Digest, b.File, &MismatchError{Want: b.Digest, WantSize: e.size, GotSize: fileSize})
 		return ErrNotFound
 	}
-	if e.fresh(now) {
+	changed := changedAt > int64(e.verified)+publishSlack
+	if e.fresh(now) && !changed {
 		return nil
 	}
-	if e.verified != 0 && e.size > verifyFirst {
+	if !changed && e.verified != 0 && e.size > verifyFirst {
 		s.scrubLater(b.Digest)
 		return nil
 	}

@@ -128,7 +128,8 @@ func TestLargeIsVerifiedInBackground(t *testing.T) {
 	b, d := blob(1, verifyFirst+1)
 	add(t, s, b, Meta{})
 	spoil(t, s, d)
-	age(s, d, 25*time.Hour)
+	// By a clock that was wrong: neither recent nor before the file's last change.
+	s.table.change(d, func(e *entry) { e.verified = seconds(time.Now().Add(time.Hour)) })
 	if read(t, s, d) == nil {
 		t.Fatal("a large blob was verified before it was given out")
 	}
@@ -238,6 +239,20 @@ func TestFresh(t *testing.T) {
 	} {
 		if (entry{verified: verified}).fresh(now) != want {
 			t.Errorf("verified %d: fresh is not %v", verified, want)
+		}
+	}
+}
+
+// Whoever writes into a blob is noticed at once, however recently it was verified.
+func TestChangedBlobIsVerified(t *testing.T) {
+	s := open(t, Config{})
+	for _, size := range []int{1000, verifyFirst + 1} {
+		b, d := blob(uint64(size), size)
+		add(t, s, b, Meta{})
+		age(s, d, time.Hour)
+		spoil(t, s, d)
+		if got := read(t, s, d); got != nil {
+			t.Errorf("a blob of %d bytes was given out after it was changed", size)
 		}
 	}
 }

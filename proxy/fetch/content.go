@@ -45,6 +45,9 @@ func (c *Content) File() *os.File {
 	return c.blob.File
 }
 
+// Direct tells that a seek asks the mirror anew.
+func (c *Content) Direct() bool { return c.blob == nil && c.t == nil }
+
 // Close gives up the content. It may be called twice.
 func (c *Content) Close() error {
 	c.leaveTransfer()
@@ -142,6 +145,16 @@ func (c *Content) readDirect(p []byte) (int, error) {
 	n, err := c.direct.Read(p)
 	c.at += int64(n)
 	return n, err
+}
+
+// openUnstored opens the file for one reader, past the store. Read from its
+// beginning it must prove right all the same.
+func (f *Fetcher) openUnstored(ctx context.Context, want Want) (*Content, error) {
+	c, err := f.openDirect(ctx, want)
+	if err == nil && want.known() && c.at == 0 && want.Exact {
+		c.direct.ReadCloser = newProvenBody(c.direct.ReadCloser, &want)
+	}
+	return c, err
 }
 
 // openDirect opens the mirror's own answer for one reader, past the store.

@@ -17,6 +17,9 @@
 //     answer made of wrong bytes always ends short of its Content-Length.
 //   - After a mismatch no part of that blob is handed out by range for
 //     [taintFor]: a client must not join a right tail to a wrong head.
+//   - A transfer is shared only with those who would have asked one of the same
+//     places: nobody's mirror can fail, delay or spoil what others are to get
+//     from theirs, also not through the beginning of a file kept for later.
 //   - Sources are asked in the order in which the files were wanted: apt must
 //     be answered in that order, so the file it waits for must come first.
 //

@@ -276,7 +276,7 @@ func TestMirrorHasAnotherFile(t *testing.T) {
 
 func TestMirrorsStandInForEachOther(t *testing.T) {
 	data := randomBytes(7, 500_000)
-	down := newMirror(t, func(w http.ResponseWriter, r *http.Request) { http.Error(w, "busy", 503) })
+	down := newMirror(t, func(w http.ResponseWriter, r *http.Request) { http.Error(w, "busy", http.StatusServiceUnavailable) })
 	gone := newMirror(t, http.NotFound)
 	dying := newMirror(t, cutAfter(data, 200_000, 1000))
 	up := newMirror(t, serving(data))
@@ -379,11 +379,11 @@ func TestRedirects(t *testing.T) {
 	from := newMirror(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.RequestURI {
 		case "/far%2b":
-			http.Redirect(w, r, to.URL+"/x%7e", 302)
+			http.Redirect(w, r, to.URL+"/x%7e", http.StatusFound)
 		case "/near":
-			http.Redirect(w, r, "far%2b", 307)
+			http.Redirect(w, r, "far%2b", http.StatusTemporaryRedirect)
 		default:
-			http.Redirect(w, r, r.RequestURI+"1", 301)
+			http.Redirect(w, r, r.RequestURI+"1", http.StatusMovedPermanently)
 		}
 	})
 	b := newBench(t, store.Config{})

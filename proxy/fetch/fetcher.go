@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +29,10 @@ const (
 
 	// nextMirror is how long a mirror may be silent where another one has the file.
 	nextMirror = 2 * time.Second
+
+	// elsewhere is how long a transfer from another mirror is waited for, about
+	// as long as a small file takes.
+	elsewhere = 300 * time.Millisecond
 
 	// ahead is how far behind its start a reader joins a transfer, in bytes;
 	// further on it asks the mirror for just the end that it needs.
@@ -124,8 +129,14 @@ func (f *Fetcher) open(ctx context.Context, want Want) (*Content, error) {
 	if errors.Is(err, ErrClosed) {
 		return nil, err
 	}
-	if err != nil {
+	if errors.Is(err, errElsewhere) {
+		return f.openElsewhere(ctx, want, t)
+	}
+	if errors.Is(err, errTooFar) || errors.Is(err, errAllDiffer) {
 		return f.openDirect(ctx, want)
+	}
+	if err != nil {
+		return f.openUnstored(ctx, want)
 	}
 	select {
 	case <-t.ready:
@@ -137,10 +148,31 @@ func (f *Fetcher) open(ctx context.Context, want Want) (*Content, error) {
 		return f.follow(ctx, want, t)
 	}
 	f.leave(t)
-	if errors.Is(t.failed, ErrDiffers) || isStorage(t.failed) {
+	if errors.Is(t.failed, ErrDiffers) {
 		return f.openDirect(ctx, want)
 	}
+	if isStorage(t.failed) {
+		return f.openUnstored(ctx, want)
+	}
 	return nil, t.failed
+}
+
+// openElsewhere is for a file that somebody else is fetching from places that
+// this asker has not named: it is waited for until it has proven right, but not
+// for long.
+func (f *Fetcher) openElsewhere(ctx context.Context, want Want, t *transfer) (*Content, error) {
+	patience := time.NewTimer(elsewhere)
+	defer patience.Stop()
+	select {
+	case <-t.done:
+		if c := f.Stored(want.Digest); c != nil {
+			return c, nil
+		}
+	case <-patience.C:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	return f.openUnstored(ctx, want)
 }
 
 // follow is the content of a transfer that has begun. It takes over the join.
@@ -159,7 +191,7 @@ func (f *Fetcher) follow(ctx context.Context, want Want, t *transfer) (*Content,
 		if why := t.why(); errors.Is(why, errWrong) {
 			return nil, why
 		}
-		return f.openDirect(ctx, want)
+		return f.openUnstored(ctx, want)
 	}
 	return &Content{Head: t.head, Source: t.source, Digest: t.want.Digest, f: f, ctx: ctx, want: want, t: t, reader: reader}, nil
 }
@@ -234,7 +266,7 @@ func (f *Fetcher) join(want Want) (*transfer, error) {
 		want.Start = 0 // it will be answered whole
 	}
 	if t := f.runningLocked(&want); t != nil {
-		return t, f.joinLocked(t, want.Start)
+		return t, f.joinLocked(t, want.URL, want.Start)
 	}
 	// One may have ended since the caller looked.
 	if d, ok := f.justStoredLocked(&want); ok {
@@ -258,12 +290,14 @@ func (f *Fetcher) runningLocked(want *Want) *transfer {
 	return f.transfers[want.urlKey()]
 }
 
-func (f *Fetcher) joinLocked(t *transfer, start int64) error {
+func (f *Fetcher) joinLocked(t *transfer, url string, start int64) error {
 	switch {
 	case t.ctx.Err() != nil:
 		return errEnding
 	case start-t.have() > ahead:
 		return errTooFar
+	case !slices.Contains(t.want.urls(), url):
+		return errElsewhere
 	}
 	t.readers++
 	t.stopLingering()
@@ -288,6 +322,7 @@ func (*justStored) Error() string { return "the file has just been stored" }
 var (
 	errTooFar    = errors.New("only the end of the file is wanted")
 	errEnding    = errors.New("a transfer of the file is just ending")
+	errElsewhere = errors.New("the file is being fetched from elsewhere")
 	errAllDiffer = errors.New("every mirror had other bytes than the index names")
 )
 

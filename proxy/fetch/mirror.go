@@ -160,6 +160,7 @@ func redirected(ctx context.Context, from *http.Request, location string) (*http
 	}
 	if next.URL.Host != from.URL.Host || next.URL.Scheme != from.URL.Scheme {
 		header.Del("Authorization")
+		header.Del("Cookie")
 	}
 	return next, nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,7 +57,7 @@ func (f *Fetcher) startLocked(want Want) (*transfer, error) {
 	}
 	t := &transfer{f: f, key: want.key(), want: want, sources: sources, ready: make(chan struct{}), done: make(chan struct{})}
 	if want.known() {
-		g, err := f.cfg.Store.Create(want.Digest, want.Size)
+		g, err := f.createLocked(&want)
 		if err != nil {
 			return nil, storageError{err}
 		}
@@ -72,6 +73,22 @@ func (f *Fetcher) startLocked(want Want) (*transfer, error) {
 	wait := t.sources[0].Ask(t.ctx, &t.want, t.have())
 	f.wg.Go(func() { t.run(wait) })
 	return t, nil
+}
+
+// createLocked begins the blob, or resumes it if its beginning came from one
+// of want's own places.
+func (f *Fetcher) createLocked(want *Want) (*store.Growing, error) {
+	g, err := f.cfg.Store.Create(want.Digest, want.Size)
+	if err != nil {
+		return nil, err
+	}
+	if g.Len() == 0 || slices.Contains(want.urls(), g.Origin()) {
+		return g, nil
+	}
+	if err := g.Discard(nil); err != nil {
+		return nil, err
+	}
+	return f.cfg.Store.Create(want.Digest, want.Size)
 }
 
 // sourcesLocked is the ladder for want: the mirrors, without those that have
@@ -184,6 +201,9 @@ func (t *transfer) begin(src Source, body *Body) error {
 		if err := t.growing.Load().SetSize(body.Head.Size); err != nil {
 			return storageError{err}
 		}
+	}
+	if t.want.known() && t.have() == 0 {
+		t.growing.Load().SetOrigin(src.String())
 	}
 	first, err := t.growing.Load().NewReader()
 	if err != nil {

@@ -25,6 +25,8 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 const (
@@ -70,7 +72,8 @@ func (l *Listener) Accept() (net.Conn, error) {
 }
 
 // Conn is a connection that reads ahead. It embeds the TCP connection, so that
-// sendfile goes on working. Like the server, it has one reader at a time.
+// sendfile goes on working. Like the server, it has one reader at a time. The
+// server must have a ReadHeaderTimeout.
 type Conn struct {
 	*net.TCPConn
 	Sink Sink
@@ -79,13 +82,23 @@ type Conn struct {
 	err  error  // what ended the socket's stream, told once buf is empty
 	scan scanner
 
+	// inHead: a deadline is set, as the server does while it waits for a request
+	// or reads its head, and not while a handler runs.
+	inHead atomic.Bool
+
 	closed sync.Once
+}
+
+// SetReadDeadline implements net.Conn.
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	c.inHead.Store(!t.IsZero())
+	return c.TCPConn.SetReadDeadline(t)
 }
 
 // Read implements net.Conn. A read of one byte is the server's watch over the
 // connection: it is held, reading ahead, until its deadline or the stream ends.
 func (c *Conn) Read(p []byte) (int, error) {
-	if len(p) == 1 {
+	if len(p) == 1 && !c.inHead.Load() {
 		return c.watch(p)
 	}
 	if len(c.buf) > 0 {
@@ -110,9 +123,10 @@ func (c *Conn) watch(p []byte) (int, error) {
 			c.err = err
 		}
 	}
-	// A client that has only closed its side may still want the answers to
-	// what it sent; one that reset the connection does not.
-	if c.err != nil && (len(c.buf) == 0 || c.err != io.EOF) {
+	if c.err != nil {
+		// A client that has closed its side has gone, as net/http sees it, too;
+		// what it had pipelined is wanted no more.
+		c.buf = nil
 		return 0, c.err
 	}
 	return c.take(p), nil
