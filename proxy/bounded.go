@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // slots bound the open connections, of all and of each client address.
@@ -41,6 +43,19 @@ func (s *slots) put(client netip.Addr) {
 	<-s.all
 }
 
+// limitStall has the kernel end the connection when the client has taken
+// nothing for writeStall (tcp(7), TCP_USER_TIMEOUT). A write deadline would have
+// to be moved before each write, which costs a small answer some per cent.
+func limitStall(c *net.TCPConn) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return
+	}
+	raw.Control(func(fd uintptr) {
+		unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(writeStall.Milliseconds()))
+	})
+}
+
 // boundedListener accepts only as many TCP connections as there are slots,
 // which several listeners may share; whoever ends a connection gives its slot
 // back. A client that has too many is closed upon, others wait in the kernel's
@@ -60,6 +75,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 			return c, err
 		}
 		if l.slots.take(addrOf(c.RemoteAddr().String())) {
+			limitStall(c.(*net.TCPConn)) // one that has gone already fails by itself
 			return c, nil
 		}
 		<-l.slots.all

@@ -33,6 +33,9 @@ const (
 	// keeps its own open while dpkg works.
 	idleTimeout = 5 * time.Minute
 
+	// writeStall is how long a client may take nothing before it is given up.
+	writeStall = 2 * time.Minute
+
 	// maxHeader bounds a request head: apt's have some 250 bytes.
 	maxHeader = 32 << 10
 
@@ -118,7 +121,6 @@ func (s *Server) Run(ctx context.Context, listeners []net.Listener) error {
 	server := &http.Server{
 		Handler:           s,
 		ReadHeaderTimeout: headTimeout,
-		WriteTimeout:      writeStall,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		ConnContext:       withConn,

@@ -26,13 +26,13 @@ import (
 )
 
 const (
-	// gcPercent trades a little CPU for memory: most of the heap is the index,
-	// which hardly changes.
-	gcPercent = 50
+	// gcPercent spares work while the heap is small, as it is: catalogues and
+	// files are outside it.
+	gcPercent = 300
 
 	// memoryGoal makes the collector work harder before the process grows past
-	// what it may take at its busiest, in bytes.
-	memoryGoal = 48 << 20
+	// what it may take, in bytes.
+	memoryGoal = 40 << 20
 )
 
 // node is what serve runs, in the order in which it is built.
