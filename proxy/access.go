@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"net"
 	"net/http"
 	"net/netip"
 )
@@ -15,7 +16,18 @@ func (s *Server) allows(client netip.Addr) bool {
 // clientOf is the address a request came from, IPv4 in its own form. The zero
 // Addr, which nobody allows, where there is none.
 func clientOf(r *http.Request) netip.Addr {
-	return addrOf(r.RemoteAddr)
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	return clientAt(r.RemoteAddr, local)
+}
+
+// clientAt is the client of a connection. One from the very address that it
+// came in at is this machine's, whatever name or address led here.
+func clientAt(remote string, local net.Addr) netip.Addr {
+	client := addrOf(remote)
+	if local != nil && client.IsValid() && client == addrOf(local.String()) {
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	return client
 }
 
 func addrOf(hostport string) netip.Addr {

@@ -251,3 +251,24 @@ func TestUpstreamProxy(t *testing.T) {
 	n.get("http://"+up.host()+"/admin").wantRefusal(t, 403, "this machine itself")
 	up.wantRequests(t, before)
 }
+
+// This machine is itself by each of its addresses.
+func TestClientAt(t *testing.T) {
+	at := func(s string) net.Addr { return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(s)) }
+	for _, c := range []struct {
+		remote string
+		local  net.Addr
+		want   string
+	}{
+		{"127.0.0.1:40000", at("127.0.0.1:9977"), "127.0.0.1"},
+		{"10.0.0.1:40000", at("10.0.0.1:9977"), "127.0.0.1"},
+		{"[fd00::1]:40000", at("[fd00::1]:9977"), "127.0.0.1"},
+		{"10.0.0.2:40000", at("10.0.0.1:9977"), "10.0.0.2"},
+		{"10.0.0.2:40000", nil, "10.0.0.2"},
+		{"garbage", at("10.0.0.1:9977"), "invalid IP"},
+	} {
+		if got := clientAt(c.remote, c.local).String(); got != c.want {
+			t.Errorf("%s at %v: %s, want %s", c.remote, c.local, got, c.want)
+		}
+	}
+}

@@ -167,8 +167,8 @@ func (s *Server) wrap(l net.Listener, slots *slots) net.Listener {
 	return &lookahead.Listener{
 		Listener: &boundedListener{Listener: l, slots: slots},
 		Sink: func(c net.Conn) lookahead.Sink {
-			client := addrOf(c.RemoteAddr().String())
-			return &pipeline{s: s, client: client, local: c.LocalAddr(), free: func() { slots.put(client) }}
+			from := addrOf(c.RemoteAddr().String())
+			return &pipeline{s: s, client: clientAt(c.RemoteAddr().String(), c.LocalAddr()), local: c.LocalAddr(), free: func() { slots.put(from) }}
 		},
 	}
 }
