@@ -30,8 +30,8 @@ const (
 var layout = []layoutRow{
 	{"cmd/apt-dht", []string{"proxy", "proxy/fetch", "proxy/fetch/mirror", "index", "index/trust", "store"},
 		"wires the parts; what a repository's files look like is not its business"},
-	{"proxy", []string{"proxy/fetch", "proxy/lookahead", "index", "store"},
-		"speaks HTTP with clients; where bytes come from is for proxy/fetch to know"},
+	{"proxy", []string{"proxy/fetch", "proxy/fetch/mirror", "proxy/lookahead", "index", "store"},
+		"speaks HTTP with clients; where bytes come from is for proxy/fetch to know, and of the mirror client it needs but its errors and what it tells the dialler"},
 	{"proxy/lookahead", nil,
 		"knows connections and request lines, not what is asked for"},
 	{"proxy/fetch", []string{"proxy/fetch/mirror", "store"},
