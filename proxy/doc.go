@@ -24,7 +24,8 @@
 //   - The address that is dialled is the one that the origin policy has judged
 //     (origin.go).
 //   - A root file is given to a client only after its shape, and its signature
-//     where a key is known, have been checked.
+//     where a key is known, have been checked; one asked for with credentials
+//     passes through.
 //   - What was asked with credentials is neither stored nor given to others.
 //   - An answer that breaks after its head ends the connection, short of its
 //     Content-Length: apt then asks again. It never ends as if complete.

@@ -13,8 +13,12 @@
 // Invariants:
 //   - Bytes enter the store under a digest only through store.Growing.Commit,
 //     which has checked them.
-//   - A reader of a blob sees its last bytes only after that check, so an
-//     answer made of wrong bytes always ends short of its Content-Length.
+//   - A reader of a blob from its beginning gets the last bytes only after that
+//     check, so an answer made of wrong bytes ends short of its Content-Length.
+//     Two things are the mirror's own word instead, as they would be without
+//     us: the end of a file of which the beginning is not here, and a file
+//     under a name whose bytes may change (not Want.Exact) that no mirror has as
+//     the index names it.
 //   - After a mismatch no part of that blob is handed out by range for
 //     [taintFor]: a client must not join a right tail to a wrong head.
 //   - A transfer is shared only with those who would have asked one of the same
