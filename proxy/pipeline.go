@@ -40,13 +40,14 @@ type pipeline struct {
 	local  net.Addr // where the connection came in
 	free   func()   // gives the connection's slot back
 
-	mu       sync.Mutex  // guards following
-	seen     int         // request heads read from the connection
-	answered int         // requests answered
-	times    []time.Time // of the heads of unanswered requests; zero for one that came alone
-	queue    [][]byte    // heads not yet looked at
-	holds    []hold      // started, in the order of the requests
-	bytes    int64       // what holds are expected to bring
+	mu       sync.Mutex // guards following
+	seen     int        // request heads read from the connection
+	answered int        // requests answered
+	begun    int        // requests whose handling has begun
+	behind   []behind   // unanswered requests that came behind others
+	queue    [][]byte   // heads not yet looked at
+	holds    []hold     // started, in the order of the requests
+	bytes    int64      // what holds are expected to bring
 	working  bool
 	closed   bool
 }
@@ -64,14 +65,10 @@ func (p *pipeline) Seen(head []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.seen++
-	if p.closed || len(p.times) >= maxQueued {
+	if p.closed || p.seen-p.answered < 2 || len(p.behind) >= maxQueued {
 		return
 	}
-	if p.seen-p.answered < 2 {
-		p.times = append(p.times, time.Time{})
-		return
-	}
-	p.times = append(p.times, time.Now())
+	p.behind = append(p.behind, behind{p.seen, time.Now()})
 	p.queue = append(p.queue, bytes.Clone(head))
 	p.startLocked()
 }
@@ -135,6 +132,12 @@ func (p *pipeline) prefetch(head []byte) {
 	p.bytes += size
 }
 
+// behind is a pipelined request that waits for others to be answered.
+type behind struct {
+	number int // of the connection's requests, from 1
+	at     time.Time
+}
+
 // seen tells how a request was looked at ahead.
 type seen struct {
 	at      time.Time // zero: it was not
@@ -146,9 +149,12 @@ type seen struct {
 func (p *pipeline) begin(target string) (how seen, end func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.times) > 0 {
-		how.at = p.times[0]
-		p.times = p.times[1:]
+	p.begun++
+	for len(p.behind) > 0 && p.behind[0].number <= p.begun {
+		if p.behind[0].number == p.begun {
+			how.at = p.behind[0].at
+		}
+		p.behind = p.behind[1:]
 	}
 	var mine func()
 	for i, h := range p.holds {

@@ -21,8 +21,8 @@ import (
 // respond answers with the content: whole, a range of it, or 304.
 func (s *Server) respond(w http.ResponseWriter, r *http.Request, a *ask, c *fetch.Content) {
 	h := w.Header()
-	h["X-Apt-Dht-Source"] = []string{c.Source}
-	h["Via"] = []string{s.via}
+	h["X-Apt-Dht-Source"] = sourceField(c.Source)
+	h["Via"] = s.viaField
 	h["Content-Type"] = []string{contentType(a.name, c)}
 	disarm(h)
 	if (c.Digest != fetch.Digest{}) {
@@ -97,12 +97,39 @@ func abort(w http.ResponseWriter, r *http.Request) {
 	conn.Close()
 }
 
-// disarm keeps a browser that has been led here from running what a mirror
-// sends as if it were ours: by the prefix form all hosts share our origin.
-func disarm(h http.Header) {
-	h["Content-Security-Policy"] = []string{"sandbox; default-src 'none'"}
-	h["X-Content-Type-Options"] = []string{"nosniff"}
+// Fields that all answers share; nobody may change them.
+var (
+	storeField  = []string{fetch.FromStore}
+	mirrorField = []string{fetch.FromMirror}
+	sandbox     = []string{"sandbox; default-src 'none'"}
+	noSniffing  = []string{"nosniff"}
+)
+
+func sourceField(source string) []string {
+	if source == fetch.FromStore {
+		return storeField
+	}
+	return mirrorField
 }
+
+// disarm keeps a browser that has been led here from running what a mirror
+// sends as if it were ours: by the prefix form all hosts share our origin. What
+// is declared as a package or an archive no browser runs.
+func disarm(h http.Header) {
+	switch h.Get("Content-Type") {
+	case typeDeb, typeXz, typeGzip:
+		return
+	}
+	h["Content-Security-Policy"] = sandbox
+	h["X-Content-Type-Options"] = noSniffing
+}
+
+// Types of the files that apt asks for most.
+const (
+	typeDeb  = "application/vnd.debian.binary-package"
+	typeXz   = "application/x-xz"
+	typeGzip = "application/gzip"
+)
 
 // etag is the same wherever the blob comes from.
 func etag(d [32]byte) string {
@@ -120,11 +147,11 @@ func contentType(name string, c *fetch.Content) string {
 	}
 	switch ext := path.Ext(name); ext {
 	case ".deb", ".udeb", ".ddeb":
-		return "application/vnd.debian.binary-package"
+		return typeDeb
 	case ".xz":
-		return "application/x-xz"
+		return typeXz
 	case ".gz":
-		return "application/gzip"
+		return typeGzip
 	default:
 		if t := mime.TypeByExtension(ext); t != "" {
 			return t

@@ -63,14 +63,15 @@ type Config struct {
 
 // Server answers apt. Make it with New, give it connections with Run.
 type Server struct {
-	cfg     Config
-	log     *slog.Logger
-	nodeID  string // random at each start: cloned disks must not be one node
-	via     string
-	started time.Time
-	router  http.Handler
-	indexer *indexer
-	roots   flights[rootCopy]
+	cfg      Config
+	log      *slog.Logger
+	nodeID   string // random at each start: cloned disks must not be one node
+	via      string
+	viaField []string // via as a field of answers
+	started  time.Time
+	router   http.Handler
+	indexer  *indexer
+	roots    flights[rootCopy]
 
 	largeRoots chan struct{} // a token for each large root file being read
 	prefetches atomic.Int64  // holds of all connections
@@ -93,6 +94,7 @@ func New(cfg Config) *Server {
 		largeRoots: make(chan struct{}, largeRoots),
 	}
 	s.via = fmt.Sprintf("1.1 %s (apt-dht/%s)", s.pseudonym(), cfg.Version)
+	s.viaField = []string{s.via}
 	s.indexer = newIndexer(cfg, s.via)
 	s.router = s.routes()
 	return s
