@@ -8,13 +8,13 @@ func TestUnprefixed(t *testing.T) {
 	for in, want := range map[string]string{
 		"http://deb.debian.org/debian":                         "http://deb.debian.org/debian",
 		"http://localhost:9977/deb.debian.org/debian":          "http://deb.debian.org/debian",
-		"http://127.0.0.1:9977/mirror.example:8080/debian/":        "http://mirror.example:8080/debian/",
+		"http://127.0.0.1:9977/mirror.example:8080/debian/":    "http://mirror.example:8080/debian/",
 		"http://[::1]:9977/deb.debian.org/debian":              "http://deb.debian.org/debian",
 		"http://HTTPS///deb.debian.org/debian":                 "https://deb.debian.org/debian",
 		"http://localhost:9977/HTTPS///deb.debian.org/debian/": "https://deb.debian.org/debian/",
 		"http://localhost:8080/debian":                         "http://localhost:8080/debian",
 		"http://localhost/deb.debian.org/debian":               "http://localhost/deb.debian.org/debian",
-		"http://mirror.example:9977/deb.debian.org/debian":         "http://mirror.example:9977/deb.debian.org/debian",
+		"http://mirror.example:9977/deb.debian.org/debian":     "http://mirror.example:9977/deb.debian.org/debian",
 		"https://localhost:9977/deb.debian.org/debian":         "https://localhost:9977/deb.debian.org/debian",
 	} {
 		u, err := parseURI(in)
