@@ -92,7 +92,7 @@ func (f *Fetcher) createLocked(want *Want) (*store.Growing, error) {
 }
 
 // sourcesLocked is the ladder for want: the mirrors, without those that have
-// sent wrong bytes of it.
+// sent wrong bytes of it, unless no other is left and nothing else will do.
 func (f *Fetcher) sourcesLocked(want *Want) []Source {
 	urls := f.untaintedLocked(want)
 	if len(urls) == 0 && want.Exact {
