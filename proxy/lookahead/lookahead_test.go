@@ -214,10 +214,11 @@ func TestClosedIsToldOnce(t *testing.T) {
 // A hijacked connection gives what was read ahead before what comes later.
 func TestHijackedConnectionLosesNothing(t *testing.T) {
 	got := make(chan string, 1)
-	ready := make(chan struct{})
+	ready, hijacked := make(chan struct{}), make(chan struct{})
 	addr, sink := startServer(t, func(w http.ResponseWriter, r *http.Request) {
 		<-ready
 		conn, rw, err := w.(http.Hijacker).Hijack()
+		close(hijacked)
 		if err != nil {
 			t.Error(err)
 			return
@@ -233,6 +234,7 @@ func TestHijackedConnectionLosesNothing(t *testing.T) {
 	io.WriteString(c, requests(0, 1)+early)
 	sink.await(t, 60)
 	close(ready)
+	<-hijacked // an end before that is taken for the client's leaving
 	io.WriteString(c, "later")
 	c.CloseWrite()
 	if s := <-got; s != early+"later" {
