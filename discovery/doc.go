@@ -35,6 +35,9 @@
 // and addresses that come and go are noticed within two seconds; after a
 // suspension everything is said and asked anew.
 //
+// [Links] finds the proxies that others announce, for a command that is not a
+// node: by one query, which is answered at once, and through Avahi.
+//
 // # Members
 //
 // What mDNS says is hearsay: any machine can send it. So it only makes us probe,

@@ -119,6 +119,9 @@ func (t *holders) note(blob Digest, p *peer, at time.Time) {
 
 // holdLocked records that p has a blob.
 func (h *Home) holdLocked(now time.Time, p *peer, blob Digest) {
+	if h.cfg.Has != nil && p.Member == h.cfg.Self {
+		return // it knows without a row
+	}
 	t := &h.holders
 	list := t.blobs[blob]
 	for i := range list {
@@ -185,7 +188,8 @@ func oldestOf(list []holder) int {
 // beginning with another.
 func (h *Home) pickLocked(now time.Time, asker *peer, w *Want) []Member {
 	list := h.holders.blobs[w.Hash]
-	if len(list) == 0 {
+	here := h.cfg.Has != nil && h.cfg.Has(w.Hash)
+	if len(list) == 0 && !here {
 		return nil
 	}
 	h.holders.turn++
@@ -193,13 +197,16 @@ func (h *Home) pickLocked(now time.Time, asker *peer, w *Want) []Member {
 	for i := range list {
 		e := list[(h.holders.turn+i)%len(list)]
 		p := h.roster.slots[e.slot]
-		if e.age(now) < holderAge && h.usableLocked(now, p, asker) && !w.silent(p) {
+		if e.age(now) < holderAge && p.Member != h.cfg.Self && h.usableLocked(now, p, asker) && !w.silent(p) {
 			if from = append(from, p.Member); len(from) == maxTold {
 				break
 			}
 		}
 	}
-	return from
+	if self := h.roster.peers[h.cfg.Self]; here && h.usableLocked(now, self, asker) && !w.silent(self) {
+		from = slices.Insert(from, h.holders.turn%(len(from)+1), self.Member)
+	}
+	return from[:min(len(from), maxTold)]
 }
 
 // usableLocked reports whether an asker can be sent to p.

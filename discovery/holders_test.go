@@ -247,3 +247,42 @@ func BenchmarkAnnounce(b *testing.B) {
 		h.Announce(testMember(i%200), blobs, nil)
 	}
 }
+
+// A home that is told what its own node has needs no announcements of it, and
+// keeps no rows.
+func TestOwnBlobs(t *testing.T) {
+	own := testDigest(0)
+	self := Member{ID: "self", Addr: netip.MustParseAddrPort("[::]:9977")}
+	h := NewHome(HomeConfig{Self: self, Has: func(d Digest) bool { return d == own }})
+	them := testMember(1)
+	ask := func(asker Member, w Want) Found { return h.Lookup(asker, []Want{w})[0] }
+	if f := ask(them, Want{Hash: own, Lease: true}); f.State != Held || !slices.Equal(f.From, []Member{self}) {
+		t.Errorf("%+v, want it held here", f)
+	}
+	if f := ask(them, Want{Hash: own, Silent: []netip.AddrPort{self.Addr}}); f.State != None {
+		t.Errorf("%+v to one that hears nothing from here", f)
+	}
+	if f := ask(self, Want{Hash: own, Lease: true}); f.State != Lease {
+		t.Errorf("%+v to itself", f)
+	}
+	h.Progress(self, []LeaseProgress{{Hash: own, Done: true}})
+	if stats := h.Stats(); stats != (HomeStats{}) {
+		t.Errorf("%+v after its own lease was done", stats)
+	}
+	for i := range maxTold {
+		h.Announce(testMember(2+i), []Digest{own}, nil)
+	}
+	first := 0
+	for range 50 {
+		f := ask(them, Want{Hash: own})
+		if len(f.From) != maxTold {
+			t.Fatalf("%+v, want %d holders", f, maxTold)
+		}
+		if f.From[0] == self {
+			first++
+		}
+	}
+	if first < 5 || first > 20 {
+		t.Errorf("of five holders this node came first %d times of 50", first)
+	}
+}

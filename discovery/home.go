@@ -28,6 +28,10 @@ type HomeConfig struct {
 	// Alive reports whether a member of the ring answers; it must be cheap and
 	// never block. Nil: all do.
 	Alive func(id string) bool
+	// Has reports whether this node holds a blob itself and gives it to others,
+	// so that it need not announce to its own home; it must be cheap and never
+	// block. Nil: it announces to its own home as to others.
+	Has func(Digest) bool
 	// Suspect is told of a member from which an asker hears nothing, at most
 	// once a second for each, so that it is probed now; it must not block, and
 	// may call the Home. Nil: nobody is told.

@@ -28,9 +28,10 @@ type Config struct {
 	// Interfaces names the network interfaces for mDNS, whatever their kind.
 	// Empty: every suitable one, see the package's comment.
 	Interfaces []string
-	// OfficeProxy also announces _apt_proxy._tcp, so that other machines' apt
-	// finds this node. To be set only if the node serves them.
-	OfficeProxy bool
+	// OfficeProxy tells whether the neighbours of an address of ours may use the
+	// node as their apt's proxy: it is then announced as _apt_proxy._tcp too, on
+	// the links and with the addresses for which that is so. Nil: they may not.
+	OfficeProxy func(own netip.Addr) bool
 	// Static names peers that mDNS does not reach: a host or address, with a
 	// port if it is not Port. At most 64.
 	Static []string

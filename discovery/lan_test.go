@@ -47,10 +47,10 @@ func TestNodesComeAndGo(t *testing.T) {
 		}
 		nodes = append(nodes, n)
 	}
-	for _, service := range []string{peerService, proxyService} {
+	for service, host := range map[string]string{peerService: peerHost, proxyService: proxyHost} {
 		listed := hosts[2].browse(service)
 		for i := range nodes {
-			if line := fmt.Sprintf(";%s;%s;local;apt-dht-%[1]s.local;10.77.0.%[3]d;9977;", testID(i), service, i+1); !strings.Contains(listed, line) {
+			if line := fmt.Sprintf(";%s;%s;local;%s%[1]s.local;10.77.0.%[4]d;9977;", testID(i), service, host, i+1); !strings.Contains(listed, line) {
 				t.Errorf("avahi-browse %s misses %s in:\n%s", service, line, listed)
 			}
 		}

@@ -38,7 +38,7 @@ type sighting struct {
 
 // ours are the labels without which a packet cannot be about a node. They let a
 // busy network's packets pass for the price of a search.
-var ours = [][]byte{[]byte("\x08_apt-dht"), []byte("\x0a_apt_proxy"), []byte(hostPrefix), []byte("\x07_dns-sd")}
+var ours = [][]byte{[]byte("\x08_apt-dht"), []byte("\x0a_apt_proxy"), []byte(peerHost), []byte(proxyHost), []byte("\x07_dns-sd")}
 
 func mayConcern(packet []byte) bool {
 	return slices.ContainsFunc(ours, func(label []byte) bool { return bytes.Contains(packet, label) })

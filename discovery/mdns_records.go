@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/mdns"
@@ -20,10 +21,12 @@ const (
 	// enumeration asks for all types of service (RFC 6763 §9).
 	enumeration = "_services._dns-sd._udp." + domain
 
-	// hostPrefix begins the host name that a node's records point to. It is the
-	// node's own, because the machine's name belongs to Avahi or
-	// systemd-resolved and may be the same on cloned disks.
-	hostPrefix = "apt-dht-"
+	// peerHost and proxyHost begin the host names that a node's records point
+	// to. They are the node's own, because the machine's name belongs to Avahi or
+	// systemd-resolved and may be the same on cloned disks, and two, because the
+	// proxy may serve on fewer addresses.
+	peerHost  = "apt-dht-"
+	proxyHost = "apt-proxy-"
 
 	// mdnsVersion is the protocol version in the TXT record.
 	mdnsVersion = "1"
@@ -42,27 +45,33 @@ type zone []*mdns.MDNSService
 // newZone describes the node that is reached at addrs. Without any there is
 // nothing to describe.
 func newZone(cfg Config, addrs []netip.Addr) (zone, error) {
-	if len(addrs) == 0 {
-		return nil, nil
+	var z zone
+	if err := z.add(cfg, peerService, peerHost, addrs); err != nil {
+		return nil, err
 	}
-	ips := make([]net.IP, 0, len(addrs))
+	if cfg.OfficeProxy == nil {
+		return z, nil
+	}
+	serves := slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return !cfg.OfficeProxy(a) })
+	return z, z.add(cfg, proxyService, proxyHost, serves)
+}
+
+// add describes one service at addrs, if there are any.
+func (z *zone) add(cfg Config, service, host string, addrs []netip.Addr) error {
+	if len(addrs) == 0 {
+		return nil
+	}
+	var ips []net.IP
 	for _, addr := range addrs {
 		ips = append(ips, addr.AsSlice())
 	}
-	types := []string{peerService}
-	if cfg.OfficeProxy {
-		types = append(types, proxyService)
+	s, err := mdns.NewMDNSService(cfg.ID, service, domain, host+cfg.ID+"."+domain,
+		int(cfg.Port), ips, []string{"v=" + mdnsVersion, "id=" + cfg.ID})
+	if err != nil {
+		return fmt.Errorf("describe service %s: %w", service, err)
 	}
-	var z zone
-	for _, service := range types {
-		s, err := mdns.NewMDNSService(cfg.ID, service, domain, hostPrefix+cfg.ID+"."+domain,
-			int(cfg.Port), ips, []string{"v=" + mdnsVersion, "id=" + cfg.ID})
-		if err != nil {
-			return nil, fmt.Errorf("describe service %s: %w", service, err)
-		}
-		z = append(z, s)
-	}
-	return z, nil
+	*z = append(*z, s)
+	return nil
 }
 
 // Records implements mdns.Zone.

@@ -35,7 +35,7 @@ func lines(m *dns.Msg) (text []string) {
 }
 
 func TestHelloAndGoodbye(t *testing.T) {
-	z, err := newZone(Config{ID: testID(0), Port: 9977, OfficeProxy: true},
+	z, err := newZone(Config{ID: testID(0), Port: 9977, OfficeProxy: netip.Addr.Is4},
 		[]netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")})
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +49,8 @@ func TestHelloAndGoodbye(t *testing.T) {
 		"apt-dht-0000000000000001.local.\t120\tCLASS32769\tAAAA\tfd00::1",
 		"0000000000000001._apt-dht._tcp.local.\t120\tCLASS32769\tTXT\t\"v=1\" \"id=0000000000000001\"",
 		"_apt_proxy._tcp.local.\t120\tIN\tPTR\t0000000000000001._apt_proxy._tcp.local.",
-		"0000000000000001._apt_proxy._tcp.local.\t120\tCLASS32769\tSRV\t10 1 9977 apt-dht-0000000000000001.local.",
+		"0000000000000001._apt_proxy._tcp.local.\t120\tCLASS32769\tSRV\t10 1 9977 apt-proxy-0000000000000001.local.",
+		"apt-proxy-0000000000000001.local.\t120\tCLASS32769\tA\t10.0.0.1",
 		"0000000000000001._apt_proxy._tcp.local.\t120\tCLASS32769\tTXT\t\"v=1\" \"id=0000000000000001\"",
 	}
 	hello := z.hello()

@@ -28,6 +28,12 @@ type staticPeer struct {
 	addrs atomic.Pointer[[]netip.AddrPort] // as last resolved
 }
 
+// CheckPeer reports whether name has the form of Config.Static's entries.
+func CheckPeer(name string) error {
+	_, err := newStaticPeer(name, 1)
+	return err
+}
+
 // newStaticPeer reads HOST, HOST:PORT, an IPv4 or IPv6 address, or [IPv6]:PORT.
 func newStaticPeer(name string, port uint16) (*staticPeer, error) {
 	peer := &staticPeer{host: name, port: port}

@@ -45,32 +45,21 @@ func scanNICs(named []string) ([]nic, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list network interfaces: %w", err)
 	}
+	addrs, err := interfaceAddrs()
+	if err != nil {
+		return nil, err
+	}
 	var found []nic
 	for _, ifi := range interfaces {
 		if len(named) > 0 && !slices.Contains(named, ifi.Name) {
 			continue
 		}
-		n := nic{Interface: ifi, prefixes: prefixesOf(ifi)}
+		n := nic{Interface: ifi, prefixes: addrs[ifi.Index]}
 		if n.usable() && (len(named) > 0 || n.suitable() && !isPort(ifi.Name)) {
 			found = append(found, n)
 		}
 	}
 	return found[:min(len(found), maxNICs)], nil
-}
-
-// prefixesOf returns nothing for an interface that has just gone.
-func prefixesOf(ifi net.Interface) []netip.Prefix {
-	addrs, _ := ifi.Addrs()
-	var prefixes []netip.Prefix
-	for _, a := range addrs {
-		if ipnet, ok := a.(*net.IPNet); ok {
-			addr, _ := netip.AddrFromSlice(ipnet.IP)
-			bits, _ := ipnet.Mask.Size()
-			prefixes = append(prefixes, netip.PrefixFrom(addr.Unmap(), bits))
-		}
-	}
-	slices.SortFunc(prefixes, netip.Prefix.Compare)
-	return prefixes
 }
 
 // isPort reports whether the interface belongs to a bridge or bond, which has

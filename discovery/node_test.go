@@ -47,7 +47,7 @@ func runNode(text string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	lan, err := New(Config{
-		ID: cfg.ID, Port: cfg.Port, MDNS: !cfg.NoMDNS, OfficeProxy: cfg.Office,
+		ID: cfg.ID, Port: cfg.Port, MDNS: !cfg.NoMDNS, OfficeProxy: func(netip.Addr) bool { return cfg.Office },
 		Interfaces: cfg.Interfaces, Static: cfg.Static, Probe: ping,
 		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})

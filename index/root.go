@@ -37,6 +37,9 @@ type RootInfo struct {
 	Reason           string // for the log, where the verdict is not Verified; "" otherwise
 }
 
+// Trusted tells whether a key that apt trusts for the repository signed the root file.
+func (i *RootInfo) Trusted() bool { return i.Verdict == trust.Verified }
+
 // AddRoot takes the body of a root file, whose name it also judges by. The error, which wraps ErrShape or
 // ErrBadSignature or tells that name is no root's, means that body must be neither stored nor served.
 //
@@ -50,20 +53,42 @@ func (x *Index) AddRoot(name string, body []byte) (RootInfo, error) {
 	if file == "Release.gpg" {
 		return x.addSignature(dir, body)
 	}
+	g, text, err := x.readRoot(name, body)
+	if err != nil {
+		return RootInfo{}, err
+	}
+	return x.addGeneration(g, text), nil
+}
+
+// CheckRoot tells what the body of a root file says, and takes nothing of it: AddRoot's errors, and its info
+// without New.
+func (x *Index) CheckRoot(name string, body []byte) (RootInfo, error) {
+	g, _, err := x.readRoot(name, body)
+	if err != nil {
+		return RootInfo{}, err
+	}
+	return g.info(false), nil
+}
+
+// readRoot verifies and reads an InRelease or Release.
+func (x *Index) readRoot(name string, body []byte) (g *generation, text []byte, err error) {
+	dir, file, ok := splitRoot(name)
+	if !ok || file == "Release.gpg" {
+		return nil, nil, fmt.Errorf("%s: not the name of an InRelease or Release", name)
+	}
 	text, verdict, err := x.verify(dir, file, body)
 	if err != nil {
-		return RootInfo{}, fmt.Errorf("%s: %w", name, err)
+		return nil, nil, fmt.Errorf("%s: %w", name, err)
 	}
 	if verdict == trust.Bad {
-		return RootInfo{}, fmt.Errorf("%s: %w: it was changed after it was signed", name, ErrBadSignature)
+		return nil, nil, fmt.Errorf("%s: %w: it was changed after it was signed", name, ErrBadSignature)
 	}
-	root := sha256.Sum256(body)
-	g, err := newGeneration(dir, file, root, text)
+	g, err = newGeneration(dir, file, sha256.Sum256(body), text)
 	if err != nil {
-		return RootInfo{}, fmt.Errorf("%s: %w: %w", name, ErrShape, err)
+		return nil, nil, fmt.Errorf("%s: %w: %w", name, ErrShape, err)
 	}
 	g.verdict = verdict
-	return x.addGeneration(g, text), nil
+	return g, text, nil
 }
 
 // verify returns the signed text of a root file.
