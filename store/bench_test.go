@@ -3,15 +3,20 @@
 package store
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 func BenchmarkOpenBare(b *testing.B) {
@@ -46,7 +51,7 @@ func BenchmarkGet(b *testing.B) {
 func BenchmarkStat(b *testing.B) {
 	s := open(b, Config{})
 	fillTable(s, 20_000)
-	_, d := blob(7, 1)
+	_, d := blob(7, 16)
 	b.ReportAllocs()
 	for b.Loop() {
 		s.Stat(d)
@@ -55,7 +60,7 @@ func BenchmarkStat(b *testing.B) {
 
 func fillTable(s *Store, n int) {
 	for i := range n {
-		_, d := blob(uint64(i), 1)
+		_, d := blob(uint64(i), 16) // of one byte there are but 256
 		s.table.put(d, entry{size: 1, verified: seconds(time.Now())})
 	}
 }
@@ -185,4 +190,105 @@ func resident() (bytes int) {
 		}
 	}
 	return 0
+}
+
+// BenchmarkEachBlob65k measures what a change of the LAN's members asks for.
+func BenchmarkEachBlob65k(b *testing.B) {
+	s := open(b, Config{})
+	fillTable(s, 65_000)
+	if err := s.Announced(s.table.digests(), time.Now()); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		for _, at := range s.EachBlob {
+			if at.IsZero() {
+				b.Fatal("a blob counts as not announced")
+			}
+		}
+	}
+}
+
+// A large blob that needs little memory: benchPieces times the same piece.
+const benchPieces = 1 << 10
+
+func largeBlob() (piece []byte, starts []Digest, d Digest) {
+	piece, _ = blob(1, PieceSize)
+	c := newChain()
+	for range benchPieces {
+		c.Write(piece)
+	}
+	return piece, append([]Digest{initialState}, c.inner()...), c.sum()
+}
+
+// benchLarge measures how a blob of 1 GiB gets in, up to its Commit.
+func benchLarge(b *testing.B, fill func(g *Growing, piece []byte, starts []Digest) error) {
+	s := open(b, Config{Quota: 4 << 30})
+	piece, starts, d := largeBlob()
+	b.SetBytes(benchPieces * PieceSize)
+	for b.Loop() {
+		g, err := s.Create(d, benchPieces*PieceSize)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := fill(g, piece, starts); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := g.Commit(Meta{}); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		s.remove(d)
+		b.StartTimer()
+	}
+}
+
+// BenchmarkPieces puts and proves the pieces on all cores, as they come from several peers.
+func BenchmarkPieces(b *testing.B) {
+	benchLarge(b, func(g *Growing, piece []byte, starts []Digest) error {
+		var group errgroup.Group
+		group.SetLimit(runtime.GOMAXPROCS(0))
+		put := make([]Piece, benchPieces)
+		for i := range put {
+			group.Go(func() (err error) {
+				put[i], err = g.PutPiece(i, starts[i], bytes.NewReader(piece))
+				return err
+			})
+		}
+		if err := group.Wait(); err != nil {
+			return err
+		}
+		for _, p := range slices.Backward(put) {
+			if err := g.Prove(p); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// BenchmarkSequential writes the same bytes from the front.
+func BenchmarkSequential(b *testing.B) {
+	benchLarge(b, func(g *Growing, piece []byte, _ []Digest) error {
+		for range benchPieces {
+			for part := range slices.Chunk(piece, 64<<10) {
+				if _, err := g.Write(part); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// BenchmarkHash is SHA-256 of as many bytes, alone.
+func BenchmarkHash(b *testing.B) {
+	piece, _ := blob(1, PieceSize)
+	b.SetBytes(benchPieces * PieceSize)
+	for b.Loop() {
+		h := sha256.New()
+		for range benchPieces {
+			h.Write(piece)
+		}
+	}
 }

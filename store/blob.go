@@ -92,6 +92,7 @@ func (s *Store) dropMissing(d Digest, cause error) {
 	if ours {
 		s.log.Warn("store: blob is gone", "digest", hexOf(d), "error", cause)
 		s.rows.forget(d, e.size)
+		s.tellGone()
 	}
 }
 
@@ -112,6 +113,7 @@ func (s *Store) dropBad(d Digest, f *os.File, cause error) {
 	s.publishMu.Unlock()
 	s.log.Error("store: blob has gone bad and was dropped", "digest", hexOf(d), "cause", cause, "error", err)
 	s.rows.forget(d, e.size)
+	s.tellGone()
 }
 
 // unlinkLocked removes a blob's file and its entry. Whoever reads it keeps it open. It expects
@@ -127,7 +129,16 @@ func (s *Store) unlinkLocked(d Digest) (entry, error) {
 	return e, err
 }
 
-// remove takes a blob out of the store and returns its size.
+// tellGone tells which blobs have gone. It expects no lock of the store's to be held.
+func (s *Store) tellGone() {
+	for _, d := range s.table.takeGone() {
+		if s.cfg.Gone != nil {
+			s.cfg.Gone(d)
+		}
+	}
+}
+
+// remove takes a blob out of the store and returns its size. The caller ends with tellGone.
 func (s *Store) remove(d Digest) (int64, error) {
 	s.publishMu.Lock()
 	if s.closed.Load() {

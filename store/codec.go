@@ -15,6 +15,8 @@ const (
 	kindStates = 'p'
 	kindURL    = 'u'
 	kindImport = 'i'
+	kindHolder = 'h'
+	kindTold   = 'a'
 )
 
 func blobKey(kind byte, d Digest) []byte { return append([]byte{kind}, d[:]...) }
@@ -111,7 +113,7 @@ func (r *rows) states(d Digest, want int) []Digest {
 
 // forget deletes all rows of a blob of size bytes.
 func (r *rows) forget(d Digest, size int64) error {
-	batch := []row{{key: blobKey(kindMeta, d)}, {key: blobKey(kindTimes, d)}}
+	batch := []row{{key: blobKey(kindMeta, d)}, {key: blobKey(kindTimes, d)}, {key: blobKey(kindTold, d)}}
 	for i := range (innerStates(size) + statesPerRow - 1) / statesPerRow {
 		batch = append(batch, row{key: statesKey(d, i)})
 	}

@@ -24,13 +24,19 @@ var (
 	ErrSuspended = errors.New("store: writing was suspended")
 	// ErrDiscarded is what the readers of a discarded Growing get when no cause was given.
 	ErrDiscarded = errors.New("store: writing was given up")
+	// ErrMet: a blob's front has met its proven tail, so that all of it is there.
+	ErrMet = errors.New("store: front and tail of the blob have met")
+	// ErrUnproven: a piece can be proven only after the one behind it.
+	ErrUnproven = errors.New("store: the next piece is not proven yet")
+	// ErrTaken: a piece's place in the blob has been taken by somebody else's bytes, or by none.
+	ErrTaken = errors.New("store: the piece's place is taken")
 	// ErrClosed: the store has been closed.
 	ErrClosed = errors.New("store: closed")
 )
 
 // A MismatchError says that bytes are not what their name promised.
 type MismatchError struct {
-	Want, Got         Digest // Want is zero where the digest was not known beforehand
+	Want, Got         Digest // Want is zero where the digest was not known beforehand; Got may be SHA-256's state at a border of pieces
 	WantSize, GotSize int64  // WantSize is -1 where the size was not known beforehand
 }
 

@@ -83,7 +83,7 @@ func (s *Store) evictForQuota() {
 	if _, bytes := s.table.usage(); bytes <= s.cfg.Quota || !s.evictMu.TryLock() {
 		return // below, or somebody is at it
 	}
-	defer s.evictMu.Unlock()
+	defer s.endEviction()
 	s.prunePartials()
 	goal := s.cfg.Quota - s.cfg.Quota/slackShare
 	n, freed := 0, int64(0)
@@ -94,6 +94,12 @@ func (s *Store) evictForQuota() {
 		n, freed = n+1, freed+s.evict(v)
 	}
 	s.log.Info("store: quota reached, evicted what was used least recently", "blobs", n, "bytes", freed)
+}
+
+// endEviction gives evictMu free, and then tells what has gone.
+func (s *Store) endEviction() {
+	s.evictMu.Unlock()
+	s.tellGone()
 }
 
 func (s *Store) evict(v victim) (freed int64) {
@@ -108,7 +114,7 @@ func (s *Store) evict(v victim) (freed int64) {
 // removes nothing.
 func (s *Store) evictForDisk(missing int64) bool {
 	s.evictMu.Lock()
-	defer s.evictMu.Unlock()
+	defer s.endEviction()
 	now := time.Now()
 	if now.Before(s.fullUntil) {
 		return false
@@ -138,7 +144,7 @@ func (s *Store) evictForDisk(missing int64) bool {
 // of files removed and their bytes.
 func (s *Store) GC(ctx context.Context) (removed int, freed int64, err error) {
 	s.evictMu.Lock()
-	defer s.evictMu.Unlock()
+	defer s.endEviction()
 	removed, freed = s.prunePartials()
 	goal := s.cfg.Quota
 	for _, v := range s.victims(time.Now()) {

@@ -3,6 +3,7 @@
 package store
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -18,25 +19,32 @@ const (
 	spaceCheck = 4 << 20
 )
 
-// A Growing is a blob that is being written: by one goroutine, and read by many through NewReader.
-// The writer ends it with Commit, Suspend or Discard; calls after that do nothing or fail.
+// A Growing is a blob that is being written: from its front by one goroutine, its writer, from its tail
+// by PutPiece, and read by many through NewReader. The writer ends it with Commit, Suspend or Discard;
+// calls after that do nothing or fail.
 type Growing struct {
 	s     *Store
 	known bool
 	want  Digest
+	file  *os.File
 
 	// The writer's own.
-	file    *os.File
 	chain   *chain
 	checked int64 // offset at which free space was looked at last
 
 	mu       sync.Mutex // guards following
+	path     string     // the file's name at present
 	size     int64      // -1: unknown
-	n        int64      // bytes written
+	n        int64      // bytes written from the front, all of them once verified
+	hashed   bool       // the chain has all bytes of the front: there are no kept ones that Resume has not read
+	border   Digest     // the chain's state where n is a border of pieces
+	tail     *tail      // nil: not to be had in pieces, or size not known yet
+	met      error      // nil: front and tail have not met; ErrMet: they have; else the front is wrong
 	verified bool       // all bytes may be read
 	digest   Digest     // once published
 	end      error      // nil: still growing; io.EOF: verified; else why it ended
-	more     chan struct{}
+	more     waiters    // for more to be readable
+	written  waiters    // for more to be written
 }
 
 // SetSize tells the size in bytes, as learnt from the origin before its first byte. It fails with
@@ -57,9 +65,10 @@ func (g *Growing) SetSize(size int64) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	before := g.readableLocked()
+	was := g.spanLocked()
 	g.size = size
-	g.wakeFromLocked(before)
+	g.newTailLocked()
+	g.wakeLocked(was)
 	return nil
 }
 
@@ -70,39 +79,89 @@ func (g *Growing) Size() int64 {
 	return g.size
 }
 
-// Len returns how many bytes have been written; some of them may not be readable yet.
+// Len returns how many bytes have been written from the front, some of which may not be readable yet;
+// it is the size once front and tail have met.
 func (g *Growing) Len() int64 {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.n
 }
 
-// Write appends. It fails with ErrTooLong, having written nothing, if p goes beyond the size, and
-// with ErrNoSpace if the disk has too little room; what the returned count says has then been
-// written, and Suspend may keep it.
-func (g *Growing) Write(p []byte) (int, error) {
+// Write appends to the front. It fails with ErrTooLong, having written nothing, if p goes beyond the
+// size, and with ErrNoSpace if the disk has too little room; what the returned count says has then
+// been written, and Suspend may keep it. It takes over pieces that are not proven.
+//
+// It fails with ErrMet as soon as all further bytes are proven, and so all is there; the count may
+// then be that of p. If the front does not lead to what is proven the error is a *MismatchError.
+func (g *Growing) Write(p []byte) (n int, err error) {
+	if err := g.Resume(); err != nil {
+		return 0, err
+	}
 	if err := g.mayWrite(int64(len(p))); err != nil {
 		return 0, err
 	}
-	n, err := g.file.Write(p)
+	for err == nil && len(p) > 0 {
+		var k int
+		k, err = g.append(p)
+		n, p = n+k, p[k:]
+	}
+	return n, err
+}
+
+// append writes up to the next border between pieces.
+func (g *Growing) append(p []byte) (int, error) {
+	at := g.chain.n
+	if g.tail != nil { // set before the first byte, by this goroutine
+		if !g.tail.enter(int(at / PieceSize)) {
+			return 0, g.metError()
+		}
+		p = p[:min(int64(len(p)), PieceSize-at%PieceSize)]
+	}
+	n, err := g.file.WriteAt(p, at)
 	g.chain.Write(p[:n])
+	if err != nil {
+		err = fmt.Errorf("store: %w", noSpace(err))
+	}
+	return n, cmp.Or(err, g.wrote(n))
+}
+
+// wrote tells of n more bytes. It returns how front and tail have met, if they have.
+func (g *Growing) wrote(n int) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	before := g.readableLocked()
+	was := g.spanLocked()
 	g.n += int64(n)
-	g.wakeFromLocked(before)
-	if err != nil {
-		return n, fmt.Errorf("store: %w", noSpace(err))
+	if g.n%PieceSize == 0 {
+		g.border = g.chain.border()
 	}
-	return n, nil
+	g.wakeLocked(was)
+	g.meetLocked()
+	return g.met
+}
+
+func (g *Growing) metError() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.met
+}
+
+// wrong returns what is wrong with the front, as far as the tail tells.
+func (g *Growing) wrong() error {
+	if err := g.metError(); err != ErrMet {
+		return err
+	}
+	return nil
 }
 
 func (g *Growing) mayWrite(k int64) error {
 	g.mu.Lock()
-	size, n, end := g.size, g.n, g.end
+	size, n, met, end := g.size, g.n, g.met, g.end
 	g.mu.Unlock()
 	if end != nil {
 		return fmt.Errorf("store: write to a blob that has ended: %w", end)
+	}
+	if met != nil {
+		return met
 	}
 	if size >= 0 && n+k > size {
 		return fmt.Errorf("%w: more than the %d bytes of blob %x", ErrTooLong, size, g.want)
@@ -124,36 +183,58 @@ func (g *Growing) Commit(m Meta) (Digest, error) {
 	if g.ended() {
 		return Digest{}, fmt.Errorf("store: commit: %w", os.ErrClosed)
 	}
-	if err := checkMeta(m); err != nil {
+	if err := cmp.Or(checkMeta(m), g.Resume(), g.wrong()); err != nil {
 		g.Discard(err)
 		return Digest{}, err
 	}
-	sum := g.chain.sum()
-	m.Size = g.chain.n
-	err := g.s.publish(candidate{file: g.file, known: g.known, want: g.want, size: g.Size(), sum: sum, n: g.chain.n, meta: m})
+	g.shutTail()
+	c, states := g.candidate()
+	m.Size, c.meta = c.n, m
+	err := g.s.publish(c)
 	if mismatch := (*MismatchError)(nil); errors.As(err, &mismatch) {
 		g.finish(err)
 		return Digest{}, err
 	}
 	g.mu.Lock()
-	g.verified, g.size, g.digest = true, g.n, sum
+	g.verified, g.size, g.digest = true, g.n, c.sum
 	g.mu.Unlock()
 	g.finish(io.EOF)
 	if err != nil {
 		return Digest{}, err
 	}
-	g.s.record(sum, m, g.chain.inner())
-	return sum, nil
+	g.s.record(c.sum, m, states)
+	return c.sum, nil
 }
 
-// Suspend keeps the bytes so far for a later Create of the same digest. The readers get
-// ErrSuspended. A blob of unknown digest is discarded.
+// candidate returns what is to be published, without its meta, and its chaining states. What has been
+// proven piece by piece is not hashed again.
+func (g *Growing) candidate() (candidate, []Digest) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	c := candidate{file: g.file, path: g.path, known: g.known, want: g.want, size: g.size, n: g.n}
+	if g.met != nil {
+		c.sum = g.want
+		return c, g.tail.proof.inner(g.chain.states)
+	}
+	c.sum = g.chain.sum()
+	return c, g.chain.inner()
+}
+
+// Suspend keeps the front's bytes for a later Create of the same digest. The readers get ErrSuspended.
+// A blob of unknown digest is discarded, and so is one whose front is wrong.
 func (g *Growing) Suspend() error {
 	if g.ended() {
 		return nil
 	}
 	if !g.known || g.Len() == 0 {
 		return g.Discard(ErrSuspended)
+	}
+	g.shutTail()
+	if err := g.wrong(); err != nil {
+		return g.Discard(err)
+	}
+	if err := g.keepFront(); err != nil {
+		return errors.Join(err, g.Discard(ErrSuspended))
 	}
 	g.finish(ErrSuspended)
 	return nil
@@ -168,12 +249,19 @@ func (g *Growing) Discard(cause error) error {
 	if cause == nil {
 		cause = ErrDiscarded
 	}
-	err := os.Remove(g.file.Name())
+	g.shutTail()
+	err := os.Remove(g.name())
 	g.finish(cause)
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
 	return nil
+}
+
+func (g *Growing) name() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.path
 }
 
 func (g *Growing) ended() bool {
@@ -187,22 +275,24 @@ func (g *Growing) finish(end error) {
 	g.mu.Lock()
 	g.end = end
 	g.file.Close()
-	g.wakeLocked()
+	g.more.wake()
+	g.written.wake()
 	g.mu.Unlock()
 	g.s.releaseWriter(g)
 }
 
-// wakeFromLocked wakes the readers if more may be read than before.
-func (g *Growing) wakeFromLocked(before int64) {
-	if g.readableLocked() > before {
-		g.wakeLocked()
-	}
-}
+// A span is how far a front may be read, and how far it is written.
+type span struct{ readable, written int64 }
 
-func (g *Growing) wakeLocked() {
-	if g.more != nil {
-		close(g.more)
-		g.more = nil
+func (g *Growing) spanLocked() span { return span{g.readableLocked(), g.n} }
+
+// wakeLocked wakes those for whom there is more than there was.
+func (g *Growing) wakeLocked(was span) {
+	if g.readableLocked() > was.readable {
+		g.more.wake()
+	}
+	if g.n > was.written {
+		g.written.wake()
 	}
 }
 

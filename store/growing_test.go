@@ -378,7 +378,7 @@ func TestWaitWakes(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer file.Close()
-		g := &Growing{s: &Store{}, known: true, want: d, size: int64(len(b)), file: file, chain: newChain()}
+		g := &Growing{s: &Store{}, known: true, want: d, size: int64(len(b)), file: file, chain: newChain(), hashed: true}
 		woken := 0
 		go func() {
 			for off := int64(0); ; woken++ {
@@ -407,7 +407,7 @@ func TestWaitWakes(t *testing.T) {
 		}
 		g.mu.Lock()
 		g.end = io.EOF
-		g.wakeLocked()
+		g.more.wake()
 		g.mu.Unlock()
 	})
 }

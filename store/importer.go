@@ -116,7 +116,7 @@ func (im *importer) take(f *os.File, st unix.Stat_t, c *chain) error {
 		return err
 	}
 	m := Meta{Size: c.n, Modified: time.Unix(st.Mtim.Sec, 0), ContentType: packageType}
-	err = im.s.publish(candidate{file: temp, known: true, want: c.sum(), size: st.Size, sum: c.sum(), n: c.n, meta: m})
+	err = im.s.publish(candidate{file: temp, path: temp.Name(), known: true, want: c.sum(), size: st.Size, sum: c.sum(), n: c.n, meta: m})
 	if err != nil {
 		return err
 	}

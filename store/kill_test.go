@@ -3,6 +3,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -61,6 +62,7 @@ func inspect(t *testing.T, dir string) (blobs int) {
 		t.Errorf("%d files, %d blobs", n, len(digests))
 	}
 	for _, f := range s.suspendedFiles() {
+		wantBeginning(t, f)
 		g, err := s.Create(f.digest, -1)
 		if err != nil || g.Len() != f.size {
 			t.Fatalf("resume: %v", err)
@@ -77,6 +79,26 @@ func inspect(t *testing.T, dir string) (blobs int) {
 	return len(digests)
 }
 
+// scribbleSeeds is how many blobs the scribbler knows.
+const scribbleSeeds = 4000
+
+// wantBeginning checks that a suspended file is the beginning of a blob, and has no holes.
+func wantBeginning(t *testing.T, f suspended) {
+	t.Helper()
+	got, err := os.ReadFile(f.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for seed := range uint64(scribbleSeeds) {
+		if head, _ := blob(seed, min(16, len(got))); bytes.Equal(head, got[:len(head)]) {
+			if want, _ := blob(seed, len(got)); bytes.Equal(want, got) {
+				return
+			}
+		}
+	}
+	t.Errorf("%s, of %d bytes, is the beginning of nothing", f.path, len(got))
+}
+
 // scribblerChild does all that changes a store, in a random order, until it is killed.
 func scribblerChild() error {
 	s, err := Open(Config{Dir: os.Args[1], Quota: 64 << 20, FreeFloor: 1})
@@ -89,7 +111,7 @@ func scribblerChild() error {
 	}
 	random := rand.New(rand.NewPCG(round, 1))
 	for {
-		b, d := blob(random.Uint64N(4000), 1+random.IntN(3<<20))
+		b, d := blob(random.Uint64N(scribbleSeeds), 1+random.IntN(4<<20))
 		if err := scribble(s, random, b, d); err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
@@ -101,9 +123,17 @@ func scribble(s *Store, random *rand.Rand, b []byte, d Digest) error {
 	if err != nil {
 		return err
 	}
+	if random.IntN(2) == 0 {
+		if err := scribbleTail(g, random, b); err != nil {
+			return err
+		}
+	}
 	for rest := b[g.Len():]; len(rest) > 0; {
-		n := min(len(rest), 1+random.IntN(300_000))
-		if _, err := g.Write(rest[:n]); err != nil {
+		n, err := g.Write(rest[:min(len(rest), 1+random.IntN(300_000))])
+		if err == ErrMet {
+			break
+		}
+		if err != nil {
 			return err
 		}
 		rest = rest[n:]
@@ -123,5 +153,25 @@ func scribble(s *Store, random *rand.Rand, b []byte, d Digest) error {
 		return err
 	}
 	s.tidy()
+	return nil
+}
+
+// scribbleTail puts some pieces, some of them wrong ones.
+func scribbleTail(g *Growing, random *rand.Rand, b []byte) error {
+	starts := startsOf(b)
+	for i := len(starts) - 1; i > 0 && int64(i)*PieceSize >= g.Len() && random.IntN(4) > 0; i-- {
+		if random.IntN(4) == 0 {
+			if _, err := g.PutPiece(i-1, starts[i], bytes.NewReader(b)); err != nil && !errors.Is(err, ErrTaken) {
+				return err
+			}
+		}
+		p, err := g.PutPiece(i, starts[i], bytes.NewReader(pieceOf(b, i)))
+		if err == nil {
+			err = g.Prove(p)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }

@@ -80,6 +80,7 @@ func (s *Store) metaFromFile(d Digest, m *Meta) error {
 // Update changes what is known of a blob: ContentType, Origin, Shareable, Private and Keep; changes
 // to other fields are ignored. It returns ErrNotFound if the blob is not here.
 func (s *Store) Update(d Digest, fn func(*Meta)) error {
+	defer s.tellGone() // after metaMu
 	s.metaMu.Lock()
 	defer s.metaMu.Unlock()
 	m, err := s.Meta(d)
@@ -119,4 +120,10 @@ func checkMeta(m Meta) error {
 		return fmt.Errorf("%w: Content-Type of %d bytes (at most %d) or origin of %d bytes (at most %d)", ErrTooLong, len(m.ContentType), maxHeader, len(m.Origin), maxURL)
 	}
 	return nil
+}
+
+// Public tells, from memory, whether the blob is here and may be given to other nodes.
+func (s *Store) Public(d Digest) bool {
+	e, ok := s.table.get(d)
+	return ok && !e.flags.has(flagPrivate)
 }

@@ -19,8 +19,8 @@ import (
 const partialAge = 7 * 24 * time.Hour
 
 // Create begins a blob. A zero digest means that it is not known yet, a size of -1 the same. If a
-// blob of that digest was suspended it is resumed: Len then tells how much is there (which Create has
-// hashed anew, at about 1 GB/s), and the next Write appends to it.
+// blob of that digest was suspended it is resumed: Len then tells how much is there, and the next
+// Write appends to it. What is there is not read before Resume, or the first Write.
 //
 // The errors are ErrBusy when the digest is being written already, and ErrNoSpace.
 func (s *Store) Create(want Digest, size int64) (*Growing, error) {
@@ -30,7 +30,7 @@ func (s *Store) Create(want Digest, size int64) (*Growing, error) {
 	if err := s.makeRoom(max(size, 0)); err != nil {
 		return nil, err
 	}
-	g := &Growing{s: s, known: want != Digest{}, want: want, size: max(size, -1), chain: newChain()}
+	g := &Growing{s: s, known: want != Digest{}, want: want, size: max(size, -1), chain: newChain(), border: initialState}
 	if g.known && !s.takeWriter(want) {
 		return nil, ErrBusy
 	}
@@ -38,23 +38,94 @@ func (s *Store) Create(want Digest, size int64) (*Growing, error) {
 		s.releaseWriter(g)
 		return nil, fmt.Errorf("store: %w", noSpace(err))
 	}
+	g.newTailLocked() // nobody else has it yet
 	return g, nil
 }
 
 func (g *Growing) openFile() (err error) {
 	if !g.known {
-		g.file, err = os.OpenFile(g.s.tempPath(), os.O_RDWR|os.O_CREATE|os.O_EXCL, publicMode)
+		g.path, g.hashed = g.s.tempPath(), true
+		g.file, err = os.OpenFile(g.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, publicMode)
 		return err
 	}
-	path := g.s.partialPath(g.want)
-	g.file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, publicMode)
+	g.path = g.s.partialPath(g.want)
+	g.file, err = os.OpenFile(g.path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, publicMode)
 	if err != nil {
 		return err
 	}
-	if err := g.resume(); err != nil {
+	if err := g.adoptKept(); err != nil {
 		g.file.Close()
 		return err
 	}
+	return nil
+}
+
+// adoptKept counts what was kept. More than there should be is no beginning of this blob.
+func (g *Growing) adoptKept() error {
+	st, err := g.file.Stat()
+	if err != nil {
+		return err
+	}
+	if !st.Mode().IsRegular() {
+		return fmt.Errorf("%s: %w", g.path, errNotRegular)
+	}
+	if g.size < 0 || st.Size() <= g.size {
+		g.n, g.checked = st.Size(), st.Size()
+	} else if err := g.file.Truncate(0); err != nil {
+		return err
+	}
+	g.hashed = g.n == 0
+	return nil
+}
+
+// Resume reads and hashes what was kept of a suspended blob, at some 1 GB/s; the writer may call it
+// before the first Write, which does the same. Where nothing was kept it does nothing.
+func (g *Growing) Resume() error {
+	g.mu.Lock()
+	hashed, n, end := g.hashed, g.n, g.end
+	g.mu.Unlock()
+	if hashed {
+		return nil
+	}
+	if end != nil {
+		return fmt.Errorf("store: resume a blob that has ended: %w", end)
+	}
+	g.chain = newChain()
+	_, err := io.Copy(g.chain, io.NewSectionReader(g.file, 0, n))
+	if err == nil && g.chain.n < n {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return fmt.Errorf("store: resume blob %x: %w", g.want, err)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.hashed = true
+	if n%PieceSize == 0 {
+		g.border = g.chain.border()
+	}
+	g.meetLocked()
+	return nil
+}
+
+// keepFront leaves the file as Create finds it: nothing but the front, under its own name.
+func (g *Growing) keepFront() error {
+	g.mu.Lock()
+	path, n := g.path, g.n
+	g.mu.Unlock()
+	own := g.s.partialPath(g.want)
+	if path == own {
+		return nil
+	}
+	if err := g.file.Truncate(n); err != nil { // before it has a name that Create knows
+		return fmt.Errorf("store: %w", err)
+	}
+	if err := os.Rename(path, own); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	g.mu.Lock()
+	g.path = own
+	g.mu.Unlock()
 	return nil
 }
 
@@ -77,25 +148,6 @@ func (g *Growing) Origin() string {
 		return ""
 	}
 	return string(value[:n])
-}
-
-// resume hashes what is there. More than there should be is no beginning of this blob.
-func (g *Growing) resume() error {
-	st, err := g.file.Stat()
-	if err != nil {
-		return err
-	}
-	if !st.Mode().IsRegular() {
-		return fmt.Errorf("%s: %w", g.file.Name(), errNotRegular)
-	}
-	if g.size >= 0 && st.Size() > g.size {
-		return g.file.Truncate(0)
-	}
-	if _, err := io.Copy(g.chain, g.file); err != nil {
-		return err
-	}
-	g.n, g.checked = g.chain.n, g.chain.n
-	return nil
 }
 
 func (s *Store) takeWriter(d Digest) bool {

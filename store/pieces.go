@@ -5,9 +5,11 @@ package store
 import (
 	"crypto/sha256"
 	"encoding"
+	"encoding/binary"
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 )
 
 // PieceSize is the distance in bytes between two kept chaining states of SHA-256.
@@ -18,7 +20,6 @@ type chain struct {
 	h      hash.Hash
 	n      int64
 	states []Digest
-	buf    []byte
 }
 
 func newChain() *chain { return &chain{h: sha256.New()} }
@@ -31,16 +32,25 @@ func (c *chain) Write(p []byte) (int, error) {
 		c.n += k
 		rest = rest[k:]
 		if c.n%PieceSize == 0 {
-			c.keep()
+			c.states = append(c.states, stateOf(c.h))
 		}
 	}
 	return len(p), nil
 }
 
-// keep takes the state out of the marshalled form: 4 bytes of magic, then 8 big-endian words.
-func (c *chain) keep() {
-	c.buf, _ = c.h.(encoding.BinaryAppender).AppendBinary(c.buf[:0]) // never fails for SHA-256
-	c.states = append(c.states, Digest(c.buf[4:]))
+// clone returns a chain that goes its own way from here.
+func (c *chain) clone() *chain {
+	h := sha256.New()
+	unmarshal(h, marshal(c.h))
+	return &chain{h: h, n: c.n, states: slices.Clone(c.states)}
+}
+
+// border returns the state after c.n bytes, a multiple of PieceSize.
+func (c *chain) border() Digest {
+	if c.n == 0 {
+		return initialState
+	}
+	return c.states[len(c.states)-1]
 }
 
 func (c *chain) sum() (d Digest) {
@@ -51,6 +61,37 @@ func (c *chain) sum() (d Digest) {
 // inner returns the states between pieces: none for a file of one piece, and not the one after the
 // last piece, which is the digest's own business.
 func (c *chain) inner() []Digest { return c.states[:innerStates(c.n)] }
+
+// initialState is the state before the first byte.
+var initialState = stateOf(sha256.New())
+
+// A marshalled SHA-256 is 4 bytes of magic, the state as 8 words, a block of input that has not been
+// hashed, and the number of bytes so far in 8 bytes; all are big-endian.
+const (
+	stateAt  = 4
+	lengthAt = stateAt + sha256.Size + sha256.BlockSize
+)
+
+// SHA-256 can always be marshalled, and what was marshalled be unmarshalled.
+func marshal(h hash.Hash) []byte {
+	b, _ := h.(encoding.BinaryAppender).AppendBinary(make([]byte, 0, lengthAt+8))
+	return b
+}
+
+func unmarshal(h hash.Hash, b []byte) { _ = h.(encoding.BinaryUnmarshaler).UnmarshalBinary(b) }
+
+// stateOf returns the chaining state of a SHA-256 that has been given whole blocks.
+func stateOf(h hash.Hash) Digest { return Digest(marshal(h)[stateAt:]) }
+
+// hashFrom returns a SHA-256 that has come to state after n bytes, which are whole blocks.
+func hashFrom(state Digest, n int64) hash.Hash {
+	h := sha256.New()
+	b := marshal(h)
+	copy(b[stateAt:], state[:])
+	binary.BigEndian.PutUint64(b[lengthAt:], uint64(n))
+	unmarshal(h, b)
+	return h
+}
 
 // innerStates is the number of piece borders inside a file of size bytes.
 func innerStates(size int64) int {

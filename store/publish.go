@@ -14,8 +14,9 @@ import (
 
 // A candidate is a complete file in Dir/partial that is to become a blob.
 type candidate struct {
-	file  *os.File // open; its name is its path
-	known bool     // the digest was known beforehand
+	file  *os.File // open
+	path  string
+	known bool // the digest was known beforehand
 	want  Digest
 	size  int64 // -1: was not known beforehand
 	sum   Digest
@@ -27,11 +28,11 @@ type candidate struct {
 // fails. The error is a *MismatchError if the bytes are not what they should be.
 func (s *Store) publish(c candidate) error {
 	if err := c.check(); err != nil {
-		os.Remove(c.file.Name())
+		os.Remove(c.path)
 		return err
 	}
 	if err := stamp(c.file, c.meta); err != nil {
-		os.Remove(c.file.Name())
+		os.Remove(c.path)
 		return err
 	}
 	now := time.Now()
@@ -39,11 +40,11 @@ func (s *Store) publish(c candidate) error {
 	s.publishMu.Lock()
 	defer s.publishMu.Unlock()
 	if s.closed.Load() {
-		os.Remove(c.file.Name())
+		os.Remove(c.path)
 		return ErrClosed
 	}
-	if err := renameMaking(c.file.Name(), s.blobPath(c.sum)); err != nil {
-		os.Remove(c.file.Name())
+	if err := renameMaking(c.path, s.blobPath(c.sum)); err != nil {
+		os.Remove(c.path)
 		return fmt.Errorf("store: publish: %w", noSpace(err))
 	}
 	s.table.put(c.sum, e)
@@ -60,7 +61,7 @@ func (c candidate) check() error {
 		return &MismatchError{Want: c.want, Got: c.sum, WantSize: c.size, GotSize: c.n}
 	}
 	if st.Size != c.n {
-		return fmt.Errorf("store: %s: wrote %d bytes, the file has %d", c.file.Name(), c.n, st.Size)
+		return fmt.Errorf("store: %s: wrote %d bytes, the file has %d", c.path, c.n, st.Size)
 	}
 	return nil
 }
@@ -114,4 +115,5 @@ func (s *Store) record(d Digest, m Meta, states []Digest) {
 		s.log.Debug("store: what is known of a blob is not recorded", "digest", hexOf(d), "error", err)
 	}
 	s.evictForQuota()
+	s.tellGone() // a public blob may have been made private
 }

@@ -45,17 +45,28 @@ func (g *Growing) NewReader() (*Reader, error) {
 // Wait is Growing.Wait.
 func (r *Reader) Wait(ctx context.Context, off int64) (int64, error) { return r.g.Wait(ctx, off) }
 
+// WaitWritten is Growing.WaitWritten.
+func (r *Reader) WaitWritten(ctx context.Context, off int64) (int64, error) {
+	return r.g.WaitWritten(ctx, off)
+}
+
 // ReadAt reads what may be read already, as io.ReaderAt; io.EOF says that there is no more so far.
 func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
-	r.g.mu.Lock()
-	readable := r.g.readableLocked()
-	r.g.mu.Unlock()
-	if off >= readable {
+	return r.readAt(p, off, r.g.span().readable)
+}
+
+// ReadWrittenAt is ReadAt for those who may get what is held back, too.
+func (r *Reader) ReadWrittenAt(p []byte, off int64) (int, error) {
+	return r.readAt(p, off, r.g.span().written)
+}
+
+func (r *Reader) readAt(p []byte, off, end int64) (int, error) {
+	if off >= end {
 		return 0, io.EOF
 	}
-	short := int64(len(p)) > readable-off
+	short := int64(len(p)) > end-off
 	if short {
-		p = p[:readable-off]
+		p = p[:end-off]
 	}
 	n, err := r.File.ReadAt(p, off)
 	if err == nil && short {
@@ -74,15 +85,25 @@ func (r *Reader) Close() error { return r.File.Close() }
 // Any number of goroutines may wait. They are woken when more may be read, not otherwise: while the
 // end is held back nobody is.
 func (g *Growing) Wait(ctx context.Context, off int64) (int64, error) {
+	return g.wait(ctx, off, (*Growing).readable)
+}
+
+// WaitWritten is Wait for those who may get what is held back, too: it blocks until bytes beyond off
+// are written. They may turn out to be wrong. Read from a Reader, by ReadWrittenAt.
+func (g *Growing) WaitWritten(ctx context.Context, off int64) (int64, error) {
+	return g.wait(ctx, off, (*Growing).writtenBeyond)
+}
+
+func (g *Growing) wait(ctx context.Context, off int64, look func(*Growing, int64) (int64, <-chan struct{}, error)) (int64, error) {
 	for {
-		readable, more, err := g.readable(off)
-		if readable > off || err != nil {
-			return readable, err
+		end, more, err := look(g, off)
+		if end > off || err != nil {
+			return end, err
 		}
 		select {
 		case <-more:
 		case <-ctx.Done():
-			return readable, context.Cause(ctx)
+			return end, context.Cause(ctx)
 		}
 	}
 }
@@ -92,15 +113,46 @@ func (g *Growing) Wait(ctx context.Context, off int64) (int64, error) {
 func (g *Growing) readable(off int64) (int64, <-chan struct{}, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	n := g.readableLocked()
-	if n > off {
-		return n, nil, nil
+	return g.beyondLocked(off, g.readableLocked(), &g.more)
+}
+
+// writtenBeyond is readable for all that is written.
+func (g *Growing) writtenBeyond(off int64) (int64, <-chan struct{}, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.beyondLocked(off, g.n, &g.written)
+}
+
+func (g *Growing) beyondLocked(off, end int64, more *waiters) (int64, <-chan struct{}, error) {
+	switch {
+	case end > off:
+		return end, nil, nil
+	case g.end != nil:
+		return end, nil, g.end
+	default:
+		return end, more.wait(), nil
 	}
-	if g.end != nil {
-		return n, nil, g.end
+}
+
+func (g *Growing) span() span {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.spanLocked()
+}
+
+// waiters wait until they are woken. A lock guards it.
+type waiters struct{ c chan struct{} }
+
+func (w *waiters) wait() <-chan struct{} {
+	if w.c == nil {
+		w.c = make(chan struct{})
 	}
-	if g.more == nil {
-		g.more = make(chan struct{})
+	return w.c
+}
+
+func (w *waiters) wake() {
+	if w.c != nil {
+		close(w.c)
+		w.c = nil
 	}
-	return n, g.more, nil
 }

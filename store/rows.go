@@ -16,8 +16,11 @@ import (
 // A row is one key of the database. A nil value deletes it.
 type row struct {
 	key, value []byte
-	meta       byte // kept beside the key, to be had without reading the value
+	meta       byte  // kept beside the key, to be had without reading the value
+	expires    int64 // Unix time in s at which it vanishes; 0: never
 }
+
+func (r row) expired(now time.Time) bool { return r.expires != 0 && r.expires <= now.Unix() }
 
 // rows is the database of what is known of blobs. It always works: while there is no room for
 // badger on the disk, new rows are held in memory, up to a bound, and reads see them.
@@ -232,7 +235,9 @@ func setAll(txn *badger.Txn, batch []row) error {
 		if row.value == nil {
 			err = txn.Delete(row.key)
 		} else {
-			err = txn.SetEntry(badger.NewEntry(row.key, row.value).WithMeta(row.meta))
+			entry := badger.NewEntry(row.key, row.value).WithMeta(row.meta)
+			entry.ExpiresAt = uint64(row.expires)
+			err = txn.SetEntry(entry)
 		}
 		if err != nil {
 			return err
@@ -301,6 +306,9 @@ func (r *rows) getMeta(key []byte) (value []byte, meta byte) {
 	r.heldMu.RLock()
 	held, ok := r.held[string(key)]
 	r.heldMu.RUnlock()
+	if ok && held.expired(time.Now()) {
+		return nil, 0
+	}
 	if ok {
 		return held.value, held.meta
 	}
@@ -334,9 +342,10 @@ func (r *rows) view(fn func(*badger.Txn) error) {
 // valid until it returns; it must not use rows.
 func (r *rows) each(prefix []byte, fn func(row) bool) {
 	held := make(map[string]bool)
+	now := time.Now()
 	for _, row := range r.heldRows(prefix) {
 		held[string(row.key)] = true
-		if row.value != nil && !fn(row) {
+		if row.value != nil && !row.expired(now) && !fn(row) {
 			return
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // testRows opens rows on a disk whose free space the test sets.
@@ -308,6 +309,7 @@ func TestEntryCostIsAnUpperBound(t *testing.T) {
 		for i := 0; ; i++ {
 			before, used := r.wal.next, r.wal.used
 			item := kv(fmt.Sprintf("key %06d", i), value)
+			item.expires = time.Now().Add(lanAge).Unix()
 			if err := r.write([]row{item}); err != nil {
 				t.Fatal(err)
 			}

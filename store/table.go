@@ -3,6 +3,7 @@
 package store
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -25,12 +26,16 @@ const (
 
 func (f flags) has(g flags) bool { return f&g != 0 }
 
+// public: anybody may have it.
+func (e entry) public() bool { return !e.flags.has(flagPrivate) }
+
 // A table holds the entries of all blobs.
 type table struct {
 	mu      sync.RWMutex // guards following
 	entries map[Digest]entry
 	touched map[Digest]struct{} // entries that are newer than their rows
 	bytes   int64
+	gone    []Digest // what anybody might have and no longer can, since takeGone
 }
 
 func newTable() *table {
@@ -61,8 +66,12 @@ func (t *table) use(d Digest, now time.Time) (entry, bool) {
 func (t *table) put(d Digest, e entry) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.bytes += e.size - t.entries[d].size
+	old, ok := t.entries[d]
+	t.bytes += e.size - old.size
 	t.entries[d] = e
+	if ok && old.public() && !e.public() {
+		t.gone = append(t.gone, d)
+	}
 }
 
 func (t *table) remove(d Digest) (entry, bool) {
@@ -74,7 +83,22 @@ func (t *table) remove(d Digest) (entry, bool) {
 		delete(t.entries, d)
 		delete(t.touched, d)
 	}
+	if ok && e.public() {
+		t.gone = append(t.gone, d)
+	}
 	return e, ok
+}
+
+// takeGone hands over the blobs that have gone since it last did. One that is back is none.
+func (t *table) takeGone() []Digest {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	gone := t.gone
+	t.gone = nil
+	return slices.DeleteFunc(gone, func(d Digest) bool {
+		e, here := t.entries[d]
+		return here && e.public()
+	})
 }
 
 // change applies fn to d's entry, if there is one; its size must stay.
@@ -82,12 +106,17 @@ func (t *table) change(d Digest, fn func(*entry)) (entry, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	e, ok := t.entries[d]
-	if ok {
-		fn(&e)
-		t.entries[d] = e
-		t.touched[d] = struct{}{}
+	if !ok {
+		return e, false
 	}
-	return e, ok
+	public := e.public()
+	fn(&e)
+	t.entries[d] = e
+	t.touched[d] = struct{}{}
+	if public && !e.public() {
+		t.gone = append(t.gone, d)
+	}
+	return e, true
 }
 
 // takeTouched hands over the entries that are newer than their rows.
@@ -121,11 +150,22 @@ func (t *table) usage() (blobs int, bytes int64) {
 
 // digests returns the names of all blobs.
 func (t *table) digests() []Digest {
+	return t.digestsOf(func(entry) bool { return true })
+}
+
+// public returns the names of those that anybody may have.
+func (t *table) public() []Digest {
+	return t.digestsOf(entry.public)
+}
+
+func (t *table) digestsOf(which func(entry) bool) []Digest {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	out := make([]Digest, 0, len(t.entries))
-	for d := range t.entries {
-		out = append(out, d)
+	for d, e := range t.entries {
+		if which(e) {
+			out = append(out, d)
+		}
 	}
 	return out
 }
