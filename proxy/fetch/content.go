@@ -5,8 +5,10 @@ package fetch
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
 	"slices"
@@ -20,9 +22,10 @@ import (
 // goroutine. The caller closes it.
 type Content struct {
 	Head
-	// Source is where the bytes come from: FromStore, FromMirror.
+	// Source is where the bytes come from: FromStore, FromLAN, FromMirror.
 	Source string
-	// Digest is what the bytes hash to. Zero: not known, or only the mirror's word.
+	// Digest is what the bytes hash to. Zero: not known, or only the mirror's word,
+	// or not proven yet.
 	Digest Digest
 
 	f    *Fetcher
@@ -35,6 +38,11 @@ type Content struct {
 	reader *store.Reader // of t's file
 	direct *Body
 	at     int64 // offset of direct's next byte
+	stop   context.CancelFunc
+
+	// unproven: what this reader gets of t's file may be wrong, but for its end.
+	unproven bool
+	given    hash.Hash // of what it got, where a mirror has to give the rest
 }
 
 // File is the stored file, for sendfile; nil while the bytes are on their way.
@@ -54,6 +62,9 @@ func (c *Content) Close() error {
 	if c.direct != nil {
 		c.direct.Close()
 		c.direct = nil
+	}
+	if c.stop != nil {
+		c.stop()
 	}
 	if c.blob == nil {
 		return nil
@@ -110,20 +121,92 @@ func (c *Content) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// readGrowing follows the transfer; where our disk fails it, the mirror takes over.
+// readGrowing follows the transfer. Where our disk or other nodes fail it, the
+// mirror takes over.
 func (c *Content) readGrowing(p []byte) (int, error) {
-	to, err := c.reader.Wait(c.ctx, c.off)
+	to, err := c.wait()
 	switch {
 	case err == nil:
 		return c.reader.ReadAt(p[:min(int64(len(p)), to-c.off)], c.off)
 	case err == io.EOF || c.ctx.Err() != nil:
 		return 0, err
 	}
-	if why := c.t.why(); !isStorage(why) {
-		return 0, cmp.Or(why, err)
+	if !errors.Is(err, errBored) {
+		err = cmp.Or(c.t.why(), err)
+		if !isStorage(err) && (c.unproven || !errors.Is(err, errPeersWrong)) {
+			return 0, err
+		}
+	}
+	if err := c.takeOver(); err != nil {
+		return 0, err
+	}
+	return c.readDirect(p)
+}
+
+// errBored: nothing has come from other nodes for too long.
+var errBored = errors.New("nothing comes from other nodes")
+
+// wait waits for bytes that this reader may have, and returns up to where.
+func (c *Content) wait() (int64, error) {
+	for {
+		if c.off >= c.limit() {
+			if err := c.awaitProof(); err != nil {
+				return 0, err
+			}
+			continue
+		}
+		to, err := c.waitReadable()
+		if err != nil {
+			return to, err
+		}
+		if to = min(to, c.limit()); to > c.off {
+			return to, nil
+		}
+	}
+}
+
+// limit is up to where the bytes are for this reader.
+func (c *Content) limit() int64 {
+	if c.unproven {
+		return allTrusted
+	}
+	return c.t.trusted.Load()
+}
+
+func (c *Content) waitReadable() (int64, error) {
+	if !c.unproven {
+		return c.reader.Wait(c.ctx, c.off)
+	}
+	ctx, cancel := context.WithTimeoutCause(c.ctx, lanPatience, errBored)
+	defer cancel()
+	return c.reader.Wait(ctx, c.off)
+}
+
+// awaitProof waits until what other nodes have added is proven.
+func (c *Content) awaitProof() error {
+	patience := time.NewTimer(lanPatience)
+	defer patience.Stop()
+	select {
+	case <-c.t.done:
+		return c.t.broke
+	case <-patience.C:
+		return errBored
+	case <-c.ctx.Done():
+		return context.Cause(c.ctx)
+	}
+}
+
+// takeOver leaves the transfer, for a mirror. What was given unproven must prove
+// right together with the mirror's bytes: their end is held back until then.
+func (c *Content) takeOver() error {
+	if c.unproven {
+		c.given = sha256.New()
+		if _, err := io.Copy(c.given, io.NewSectionReader(c.reader.File, 0, c.off)); err != nil {
+			return fmt.Errorf("%s: reading again what was given: %w", c.want.URL, err)
+		}
 	}
 	c.leaveTransfer()
-	return c.readDirect(p)
+	return nil
 }
 
 // readDirect reads from the mirror, asking it anew after a seek.
@@ -132,6 +215,9 @@ func (c *Content) readDirect(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	if c.direct != nil && c.at != c.off {
+		if c.unproven {
+			return 0, fmt.Errorf("%s: seek in an answer that is not proven", c.want.URL)
+		}
 		c.direct.Close()
 		c.direct = nil
 	}
@@ -139,6 +225,10 @@ func (c *Content) readDirect(p []byte) (int, error) {
 		body, err := c.f.askDirect(c.ctx, &c.want, c.off)
 		if err != nil {
 			return 0, err
+		}
+		if c.given != nil {
+			body.ReadCloser = newProvenBody(body.ReadCloser, &c.want, c.given)
+			c.given = nil // it is for these bytes alone
 		}
 		c.direct, c.at = body, c.off
 	}
@@ -152,7 +242,7 @@ func (c *Content) readDirect(p []byte) (int, error) {
 func (f *Fetcher) openUnstored(ctx context.Context, want Want) (*Content, error) {
 	c, err := f.openDirect(ctx, want)
 	if err == nil && want.known() && c.at == 0 && want.Exact {
-		c.direct.ReadCloser = newProvenBody(c.direct.ReadCloser, &want)
+		c.direct.ReadCloser = newProvenBody(c.direct.ReadCloser, &want, sha256.New())
 	}
 	return c, err
 }

@@ -73,7 +73,7 @@ func TestProvenBody(t *testing.T) {
 		data := randomBytes(22, size)
 		want := wantFor("http://mirror.example/f", data)
 		for name, src := range map[string]io.Reader{"whole": bytes.NewReader(data), "by bytes": iotest.OneByteReader(bytes.NewReader(data))} {
-			got, err := io.ReadAll(newProvenBody(io.NopCloser(src), &want))
+			got, err := io.ReadAll(newProvenBody(io.NopCloser(src), &want, sha256.New()))
 			if err != nil || !bytes.Equal(got, data) {
 				t.Errorf("%d bytes %s: %d, %v", size, name, len(got), err)
 			}
@@ -83,7 +83,7 @@ func TestProvenBody(t *testing.T) {
 		}
 		bad := slices.Clone(data)
 		bad[0] ^= 1
-		got, err := io.ReadAll(newProvenBody(io.NopCloser(bytes.NewReader(bad)), &want))
+		got, err := io.ReadAll(newProvenBody(io.NopCloser(bytes.NewReader(bad)), &want, sha256.New()))
 		if err == nil || len(got) >= size {
 			t.Errorf("%d wrong bytes: %d were given, %v", size, len(got), err)
 		}

@@ -3,7 +3,6 @@
 package fetch
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"hash"
 	"io"
@@ -13,8 +12,8 @@ import (
 // where the store does not do that.
 const heldBack = 16 << 10
 
-// provenBody passes a whole file on, but for its end, which it gives only if
-// the file hashes to what it must.
+// provenBody passes a file on up to its end, which it gives only if the whole
+// file hashes to what it must.
 type provenBody struct {
 	io.ReadCloser
 	want Digest
@@ -24,8 +23,9 @@ type provenBody struct {
 	end  error  // of the source
 }
 
-func newProvenBody(body io.ReadCloser, want *Want) *provenBody {
-	return &provenBody{ReadCloser: body, want: want.Digest, url: want.URL, hash: sha256.New()}
+// newProvenBody begins with a hash that has the bytes before the body's.
+func newProvenBody(body io.ReadCloser, want *Want, before hash.Hash) *provenBody {
+	return &provenBody{ReadCloser: body, want: want.Digest, url: want.URL, hash: before}
 }
 
 func (b *provenBody) Read(p []byte) (int, error) {

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"net/url"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -21,100 +23,121 @@ type transfer struct {
 	f       *Fetcher
 	key     string
 	want    Want
-	sources []Source
+	sources []Source // mirrors; may be empty
+	suspect bool     // all of them have sent wrong bytes of it lately
+	entry   *entry   // its place among those who ask mirrors
 	ctx     context.Context
 	stop    context.CancelFunc
 
-	// ready is closed once head, source and alone are set, or failed is.
-	ready  chan struct{}
-	head   Head
-	source string
-	alone  bool  // the answer is for one reader only
-	failed error // why there is no head
+	// calm ends when a reader has waited for long enough for bytes that peers
+	// have to prove first.
+	calm  context.Context
+	hurry context.CancelFunc
 
-	growing atomic.Pointer[store.Growing]
+	growing atomic.Pointer[store.Growing] // nil: not open
+	// trusted is the offset up to which the front is for everybody: beyond it
+	// are peers' bytes that are not proven. [allTrusted]: there are none.
+	trusted   atomic.Int64
+	mirroring atomic.Bool // a mirror has been asked
 
 	// first is open for the first reader, who may come after the end.
 	first atomic.Pointer[store.Reader]
 
-	asked []string // places whose bytes are in it
-
 	// done is closed when the transfer has ended, and broke, if anything did, is set.
 	done  chan struct{}
 	broke error
+
+	// For one goroutine at a time: the driver, or whom it waits for.
+	head    Head // as the mirror told it, else as peers did
+	asked   []string
+	feeders []feeder
+	lease   Lease
+	strict  bool // peers' bytes that cannot be proven piece by piece are not wanted
+	// restarts is how often anew has been called.
+	restarts int
+
+	mu       sync.Mutex    // guards following
+	changed  chan struct{} // closed when view or growing change
+	view     view
+	followed bool // somebody has got bytes that are not proven
 
 	// f.mu guards following
 	readers   int
 	lingering *time.Timer
 }
 
-// startLocked makes the transfer and asks its first source, in the caller's
-// turn: that order is the order on the wire.
-func (f *Fetcher) startLocked(want Want) (*transfer, error) {
-	sources := f.sourcesLocked(&want)
-	if len(sources) == 0 {
-		return nil, errAllDiffer
-	}
-	t := &transfer{f: f, key: want.key(), want: want, sources: sources, ready: make(chan struct{}), done: make(chan struct{})}
-	if want.known() {
-		g, err := f.createLocked(&want)
-		if err != nil {
-			return nil, storageError{err}
-		}
-		if want.Start-g.Len() > ahead {
-			g.Suspend()
-			return nil, errTooFar
-		}
-		t.growing.Store(g)
-	} else if want.Start > ahead {
-		return nil, errTooFar
-	}
-	t.ctx, t.stop = context.WithCancel(f.ctx)
-	wait := t.sources[0].Ask(t.ctx, &t.want, t.have())
-	f.wg.Go(func() { t.run(wait) })
-	return t, nil
+const allTrusted = math.MaxInt64
+
+// A view is what those who want to read may know.
+type view struct {
+	head   Head
+	source string
+	begun  bool  // head and source are set: everybody may read
+	alone  bool  // the answer is for one reader only
+	flows  bool  // who may have unproven bytes can read some
+	failed error // why nobody will ever read
 }
 
-// createLocked begins the blob, or resumes it if its beginning came from one
-// of want's own places.
-func (f *Fetcher) createLocked(want *Want) (*store.Growing, error) {
-	g, err := f.cfg.Store.Create(want.Digest, want.Size)
-	if err != nil {
-		return nil, err
+// newTransferLocked makes want's transfer, at its place in the order of asking.
+func (f *Fetcher) newTransferLocked(want Want) *transfer {
+	sources, suspect := f.sourcesLocked(&want)
+	t := &transfer{
+		f: f, key: want.key(), want: want, sources: sources, suspect: suspect,
+		entry: f.gate.enter(laneOf(&want), want.Size),
+		done:  make(chan struct{}), changed: make(chan struct{}),
+		strict: f.taints.whole(want.Digest, time.Now()),
 	}
-	if g.Len() == 0 || slices.Contains(want.urls(), g.Origin()) {
-		return g, nil
+	t.trusted.Store(allTrusted)
+	t.ctx, t.stop = context.WithCancel(f.ctx)
+	t.calm, t.hurry = context.WithCancel(t.ctx)
+	return t
+}
+
+func laneOf(want *Want) lane {
+	l := lane{flow: want.Flow}
+	if want.Background {
+		l.flow += " in the background"
 	}
-	if err := g.Discard(nil); err != nil {
-		return nil, err
+	if u, err := url.Parse(want.URL); err == nil {
+		l.host = u.Host
 	}
-	return f.cfg.Store.Create(want.Digest, want.Size)
+	return l
 }
 
 // sourcesLocked is the ladder for want: the mirrors, without those that have
 // sent wrong bytes of it, unless no other is left and nothing else will do.
-func (f *Fetcher) sourcesLocked(want *Want) []Source {
+func (f *Fetcher) sourcesLocked(want *Want) (sources []Source, suspect bool) {
 	urls := f.untaintedLocked(want)
-	if len(urls) == 0 && want.Exact {
+	suspect = len(urls) == 0
+	if suspect && want.Exact {
 		urls = want.urls() // one of them may have come to its senses
 	}
 	patience := time.Duration(0)
 	if len(urls) > 1 {
 		patience = nextMirror
 	}
-	var sources []Source
 	for _, url := range urls {
 		sources = append(sources, &mirrorSource{up: f.cfg.Upstream, url: url, patience: patience})
 	}
-	return sources
+	return sources, suspect
 }
 
-// have is how many bytes have arrived.
+// have is how many bytes have arrived at the front.
 func (t *transfer) have() int64 {
 	if g := t.growing.Load(); g != nil {
 		return g.Len()
 	}
 	return 0
+}
+
+// total is have, and what has been proven of the tail.
+func (t *transfer) total() int64 {
+	g := t.growing.Load()
+	if g == nil {
+		return 0
+	}
+	n, size := g.Len(), g.Size()
+	return min(n+size-max(g.Tail(), n), max(size, n))
 }
 
 func (t *transfer) stopLingering() {
@@ -124,18 +147,133 @@ func (t *transfer) stopLingering() {
 }
 
 // run brings the file here and publishes it.
-func (t *transfer) run(wait func() (*Body, error)) {
-	var stored Digest
-	err := t.climb(wait)
-	if err == nil {
-		stored, err = t.publish()
-	}
+func (t *transfer) run() {
+	stored, err := t.bring()
 	if err != nil {
 		t.fail(err)
 	}
+	t.endLease(stored)
+	t.entry.leave()
 	t.f.forget(t, stored)
 	close(t.done)
 	t.stop()
+}
+
+func (t *transfer) bring() (Digest, error) {
+	if t.want.known() {
+		if err := t.open(); err != nil {
+			return Digest{}, err
+		}
+	}
+	for {
+		err := t.climb()
+		if err == nil {
+			var stored Digest
+			if stored, err = t.publish(); err == nil {
+				return stored, nil
+			}
+		}
+		if !errors.Is(err, errPeersWrong) || !t.anew() {
+			return Digest{}, err
+		}
+	}
+}
+
+// open begins the blob, or resumes it if its beginning came from one of want's
+// own places, or from the local network. That one is not proven.
+func (t *transfer) open() error {
+	g, err := t.f.cfg.Store.Create(t.want.Digest, t.want.Size)
+	if err != nil {
+		return storageError{err}
+	}
+	origin := ""
+	if g.Len() > 0 {
+		origin = g.Origin()
+		if origin != FromLAN && !slices.Contains(t.want.urls(), origin) {
+			if g, err = t.recreate(g, nil); err != nil {
+				return storageError{err}
+			}
+		}
+	}
+	if t.want.Start-g.Len() > ahead {
+		g.Suspend()
+		return errTooFar
+	}
+	if err := g.Resume(); err != nil {
+		g.Discard(err)
+		return storageError{err}
+	}
+	if g.Len() > 0 && origin == FromLAN {
+		t.trusted.Store(0)
+	}
+	t.grow(g)
+	return nil
+}
+
+func (t *transfer) recreate(g *store.Growing, cause error) (*store.Growing, error) {
+	if err := g.Discard(cause); err != nil {
+		return nil, err
+	}
+	return t.f.cfg.Store.Create(t.want.Digest, t.want.Size)
+}
+
+// grow makes g the file that readers follow.
+func (t *transfer) grow(g *store.Growing) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.growing.Store(g)
+	t.changeLocked()
+}
+
+// anew throws away what peers have sent and begins again, if nobody has got any
+// of it: false where somebody has, or that is not possible.
+func (t *transfer) anew() bool {
+	t.mu.Lock()
+	if t.followed || t.view.begun {
+		t.mu.Unlock()
+		return false
+	}
+	t.view.flows = false
+	g := t.growing.Swap(nil)
+	t.changeLocked()
+	t.mu.Unlock()
+	t.endLease(Digest{})
+	g, err := t.recreate(g, errPeersWrong)
+	if err != nil {
+		t.f.cfg.Log.Warn("a transfer cannot begin anew", "url", t.want.URL, "err", err)
+		return false
+	}
+	t.trusted.Store(allTrusted)
+	t.feeders, t.asked, t.head, t.strict = nil, nil, Head{}, true
+	t.restarts++
+	t.grow(g)
+	return true
+}
+
+// letIn lets everybody read.
+func (t *transfer) letIn(source string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.view.head, t.view.source, t.view.begun = t.head, source, true
+	t.view.alone = !t.want.known() && !storable(t.head.Header)
+	t.changeLocked()
+}
+
+// look is what a reader may know now; changed is closed when that is out of date.
+func (t *transfer) look() (v view, changed <-chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.view, t.changed
+}
+
+func (t *transfer) begun() bool {
+	v, _ := t.look()
+	return v.begun
+}
+
+func (t *transfer) changeLocked() {
+	close(t.changed)
+	t.changed = make(chan struct{})
 }
 
 // why waits for the end of a transfer that is ending, and tells what broke it.
@@ -144,138 +282,75 @@ func (t *transfer) why() error {
 	return t.broke
 }
 
-// climb takes the bytes from one source after the other until all are here.
-func (t *transfer) climb(wait func() (*Body, error)) error {
-	ladder := newLadder(len(t.sources))
-	for {
-		had := t.have()
-		err := t.take(t.sources[ladder.at], wait)
-		if err == nil {
-			return nil
-		}
-		if t.ctx.Err() != nil || isStorage(err) {
-			return err
-		}
-		pause, ok := ladder.next(err, t.have() > 0, t.have() > had)
-		if !ok {
-			return err
-		}
-		t.f.cfg.Log.Debug("source broke; going on with the next", "url", t.want.URL, "at", t.have(), "next", t.sources[ladder.at].String(), "err", err)
-		if !sleep(t.ctx, pause) {
-			return context.Cause(t.ctx)
-		}
-		wait = t.sources[ladder.at].Ask(t.ctx, &t.want, t.have())
-	}
-}
-
-// take copies one source's answer to the end.
-func (t *transfer) take(src Source, wait func() (*Body, error)) error {
-	body, err := wait()
-	if err != nil {
-		return err
-	}
-	defer body.Close()
-	if err := t.begin(src, body); err != nil {
-		return err
-	}
-	t.asked = append(t.asked, src.String())
-	return t.copy(&countedBody{body, &t.f.fromMirror})
-}
-
-// begin takes note of the first answer's head, and checks later ones against it.
-func (t *transfer) begin(src Source, body *Body) error {
-	if t.started() {
-		if !t.want.known() && !sameFile(t.head, body.Head) {
-			return fmt.Errorf("%s: the file changed while it was fetched: %w", src, ErrDiffers)
-		}
+// openFirst opens the file for the first reader.
+func (t *transfer) openFirst() error {
+	if t.first.Load() != nil {
 		return nil
-	}
-	if t.growing.Load() == nil {
-		g, err := t.f.cfg.Store.Create(Digest{}, body.Head.Size)
-		if err != nil {
-			return storageError{err}
-		}
-		t.growing.Store(g)
-	}
-	if body.Head.Size >= 0 {
-		if err := t.growing.Load().SetSize(body.Head.Size); err != nil {
-			return storageError{err}
-		}
-	}
-	if t.want.known() && t.have() == 0 {
-		t.growing.Load().SetOrigin(src.String())
 	}
 	first, err := t.growing.Load().NewReader()
 	if err != nil {
 		return storageError{err}
 	}
 	t.first.Store(first)
-	t.head, t.source = body.Head, src.Kind()
-	t.alone = !t.want.known() && !storable(t.head.Header)
-	close(t.ready)
 	return nil
 }
 
-func (t *transfer) started() bool {
-	select {
-	case <-t.ready:
-		return true
-	default:
-		return false
+// closeFirst closes the reader that nobody has come for.
+func (t *transfer) closeFirst() {
+	if first := t.first.Swap(nil); first != nil {
+		first.Close()
 	}
-}
-
-// sameFile tells whether two answers without a known hash are of one file.
-func sameFile(a, b Head) bool {
-	return a.Size == b.Size && a.Size >= 0 && a.Modified.Equal(b.Modified) && !a.Modified.IsZero() &&
-		a.Header.Get("ETag") == b.Header.Get("ETag")
 }
 
 // buffers are for copying; 64 KiB is a socket's worth at LAN speed.
 var buffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 
-func (t *transfer) copy(body io.Reader) error {
+// copy appends what a source sends to the front until it ends, telling took of
+// each part.
+func (t *transfer) copy(body io.Reader, took func(n int64)) error {
 	buf := buffers.Get().(*[64 << 10]byte)
 	defer buffers.Put(buf)
 	g := t.growing.Load()
 	for {
 		n, err := body.Read(buf[:])
 		if n > 0 {
-			if _, werr := g.Write(buf[:n]); werr != nil {
-				return writeError(t.want.URL, werr)
+			_, werr := g.Write(buf[:n])
+			took(int64(n))
+			switch {
+			case errors.Is(werr, store.ErrMet):
+				return nil
+			case werr != nil:
+				return t.writeError(werr)
 			}
 		}
 		switch {
-		case err == io.EOF:
-			return t.complete(g)
+		case err == io.EOF, err != nil && t.isWhole():
+			return nil
 		case err != nil:
 			return err
 		}
 	}
 }
 
-// writeError tells a full disk, which is ours, from a body too long, which is
-// the mirror's fault.
-func writeError(url string, err error) error {
-	if errors.Is(err, store.ErrTooLong) {
-		return fmt.Errorf("%s: %w: it sent more than its size", url, errWrong)
+// writeError tells a full disk, which is ours, from wrong bytes, which are not.
+func (t *transfer) writeError(err error) error {
+	switch {
+	case errors.Is(err, store.ErrTooLong):
+		return t.wrong(fmt.Errorf("it sent more than its size: %w", err))
+	case errors.As(err, new(*store.MismatchError)):
+		return t.wrong(err)
 	}
 	return storageError{err}
-}
-
-// complete checks that a body that ended has brought everything.
-func (t *transfer) complete(g *store.Growing) error {
-	if t.head.Size >= 0 && g.Len() < t.head.Size {
-		return fmt.Errorf("%s: %w after %d of %d bytes", t.want.URL, io.ErrUnexpectedEOF, g.Len(), t.head.Size)
-	}
-	return nil
 }
 
 // publish puts the complete file into the store, unless it must not be kept.
 func (t *transfer) publish() (Digest, error) {
 	g := t.growing.Load()
-	if t.alone {
+	if v, _ := t.look(); v.alone {
 		return Digest{}, g.Discard(io.EOF)
+	}
+	if err := t.openFirst(); err != nil {
+		return Digest{}, err
 	}
 	digest, err := g.Commit(store.Meta{
 		Modified:    t.head.Modified,
@@ -283,8 +358,19 @@ func (t *transfer) publish() (Digest, error) {
 		Origin:      t.want.URL,
 		Keep:        t.want.Keep,
 	})
+	if errors.As(err, new(*store.MismatchError)) {
+		if !t.begun() {
+			t.closeFirst()
+		}
+		return Digest{}, t.wrong(err)
+	}
+	t.trusted.Store(allTrusted)
+	if !t.begun() {
+		t.head.Size = g.Size()
+		t.letIn(t.cameFrom())
+	}
 	if err != nil {
-		return Digest{}, t.commitError(err)
+		return Digest{}, storageError{err}
 	}
 	if t.f.cfg.Stored != nil {
 		t.f.cfg.Stored(t.want, digest, t.head)
@@ -292,15 +378,12 @@ func (t *transfer) publish() (Digest, error) {
 	return digest, nil
 }
 
-// commitError takes note of a mirror whose bytes were wrong.
-func (t *transfer) commitError(err error) error {
-	var mismatch *store.MismatchError
-	if !errors.As(err, &mismatch) {
-		return storageError{err}
+// cameFrom is where the bytes of a file that is complete came from.
+func (t *transfer) cameFrom() string {
+	if len(t.asked) > 0 {
+		return FromMirror
 	}
-	t.f.distrust(t.want.Digest, t.asked)
-	t.f.cfg.Log.Warn("the mirror sent wrong bytes; they were not stored, and the answer was cut", "url", t.want.URL, "err", err)
-	return fmt.Errorf("%s: %w: %w", t.want.URL, errWrong, err)
+	return FromLAN
 }
 
 // fail tells readers why there is no more, and keeps what is worth keeping.
@@ -309,9 +392,15 @@ func (t *transfer) fail(err error) {
 	if g := t.growing.Load(); g != nil {
 		t.giveUp(g, err)
 	}
-	if !t.started() {
-		t.failed = err
-		close(t.ready)
+	t.mu.Lock()
+	if !t.view.begun {
+		t.view.failed = err
+	}
+	t.changeLocked()
+	followed := t.followed
+	t.mu.Unlock()
+	if followed && errors.Is(err, errPeersWrong) {
+		t.f.taint(t.want.Digest)
 	}
 }
 
@@ -347,12 +436,5 @@ func sleep(ctx context.Context, d time.Duration) bool {
 		return true
 	case <-ctx.Done():
 		return false
-	}
-}
-
-// closeFirst closes the reader that nobody has come for.
-func (t *transfer) closeFirst() {
-	if first := t.first.Swap(nil); first != nil {
-		first.Close()
 	}
 }

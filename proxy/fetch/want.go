@@ -47,6 +47,9 @@ type Want struct {
 	Keep bool
 	// NoStore keeps the file out of the store: it passes through for one asker.
 	NoStore bool
+	// Unproven: the asker may be given bytes whose hash is not proven yet, as
+	// peers relay them, rather than wait for long.
+	Unproven bool
 }
 
 // known tells whether the file's SHA-256 is known.
@@ -83,4 +86,5 @@ type Head struct {
 const (
 	FromStore  = "store"
 	FromMirror = "mirror"
+	FromLAN    = "lan"
 )

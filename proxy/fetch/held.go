@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"apt-dht/store"
+)
+
+// maxCompleting is how many missing pieces are held in memory at a time, of all
+// transfers together, until they are proven.
+const maxCompleting = 8
+
+// errNobody: none of the peers that were said to have the blob gives it.
+var errNobody = errors.New("no peer gives it")
+
+// takeHeld takes the blob from peers that have it whole, from several at once
+// where it is large. Nobody reads what is not proven.
+func (s *search) takeHeld(from []Peer) error {
+	if s.want.Size < 0 {
+		return s.takeWhole(from)
+	}
+	g := s.growing.Load()
+	if g.Tail()-g.Len() <= store.PieceSize {
+		return s.complete(from)
+	}
+	return newPuller(s, from).run()
+}
+
+// patient ends when mirrors are to be asked, unless they have been, or are of no
+// use.
+func (s *search) patient() context.Context {
+	if s.refused != nil || s.suspect {
+		return s.ctx
+	}
+	return s.calm
+}
+
+// complete takes what is missing, at most a piece, from one peer or another.
+func (s *search) complete(from []Peer) error {
+	var misfit error
+	for _, p := range from {
+		err := s.completeFrom(p)
+		switch {
+		case err == nil:
+			return nil
+		case s.ctx.Err() != nil:
+			return context.Cause(s.ctx)
+		case s.patient().Err() != nil:
+			return errImpatient
+		case isStorage(err):
+			return err
+		case !errors.As(err, new(*store.MismatchError)):
+			s.lost(p, err)
+		case s.have() == 0:
+			s.f.cfg.LAN.Liar(p, s.want.Digest, "it does not have the hash")
+		default:
+			misfit = err // of the beginning, or of what was added
+		}
+	}
+	if misfit != nil && s.trusted.Load() != allTrusted {
+		return s.wrong(misfit)
+	}
+	return errNobody
+}
+
+func (s *search) completeFrom(p Peer) error {
+	ctx := s.patient()
+	select {
+	case s.f.completing <- struct{}{}:
+		defer func() { <-s.f.completing }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	g := s.growing.Load()
+	body, err := s.askHolder(ctx, p, g.Len(), g.Tail(), s.want.Size)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	r := &errorReader{Reader: body}
+	err = g.Complete(r)
+	if err != nil && !r.blames(err) && !errors.As(err, new(*store.MismatchError)) {
+		return storageError{err}
+	}
+	s.noteModified(body.Modified)
+	return err
+}
+
+// askHolder asks a peer that has the blob whole, of size bytes, for a part of it.
+func (t *transfer) askHolder(ctx context.Context, p Peer, from, to, size int64) (*peerBody, error) {
+	release, err := t.f.bodies.acquire(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	body, err := t.f.openPeer(ctx, p, t.want.Digest, from, to, peerSilence, release)
+	if err != nil {
+		return nil, err
+	}
+	if body.Growing || body.Size >= 0 && body.Size != size {
+		body.Close()
+		return nil, fmt.Errorf("from %s: %w: growing %v, %d bytes", p.Addr, errUnfit, body.Growing, body.Size)
+	}
+	return body, nil
+}
+
+// lost takes note of why a peer that has the blob does not give it.
+func (t *transfer) lost(p Peer, err error) {
+	t.f.cfg.Log.Debug("a peer did not give what it holds", "url", t.want.URL, "peer", p.Addr, "err", err)
+	if errors.Is(err, errSilent) || errors.Is(err, errSlow) {
+		t.f.shunned.add(p, shunnedFor)
+	}
+}
+
+// takeWhole takes a blob of unknown size, which can be proven only as a whole.
+// When a reader cannot wait for that, nothing of it is of use.
+func (s *search) takeWhole(from []Peer) error {
+	for _, p := range from {
+		err := s.watchWhole(s.read(p))
+		switch {
+		case err == nil, s.ctx.Err() != nil, isStorage(err), errors.Is(err, errWrong):
+			return err
+		case errors.Is(err, errImpatient):
+			s.anew()
+			return err
+		}
+		s.lost(p, err)
+	}
+	return errNobody
+}
+
+func (s *search) watchWhole(st *stream) error {
+	tick := time.NewTicker(peerSilence / 8)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-st.done:
+			return err
+		case <-s.patient().Done():
+			if st.stop() == nil {
+				return nil
+			}
+			return errImpatient
+		case <-tick.C:
+			if !st.fair(peerSilence, pace{fair: slowRate}) && st.stop() != nil {
+				return errSilent
+			}
+		}
+	}
+}
+
+// errorReader remembers what broke it, to tell a peer's failure from one of our
+// own disk.
+type errorReader struct {
+	io.Reader
+	err error
+}
+
+func (r *errorReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if err != nil && err != io.EOF {
+		r.err = err
+	}
+	return n, err
+}
+
+// blames tells whether err, of whoever read from r, is r's fault.
+func (r *errorReader) blames(err error) bool {
+	return r.err != nil || errors.Is(err, io.ErrUnexpectedEOF)
+}
