@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 
+	"apt-dht/index"
 	"apt-dht/proxy/fetch"
 )
 
@@ -25,6 +26,10 @@ func (s *Server) serveBlob(w http.ResponseWriter, r *http.Request, a *ask) {
 	defer content.Close()
 	if a.entry.Parse && content.Source == fetch.FromStore {
 		s.indexer.parse(a.name, a.entry.Digest)
+	}
+	if a.entry.Kind == index.KindIndex {
+		// Which bytes are current the index says; a date may come from a peer.
+		r.Header.Del("If-Modified-Since")
 	}
 	if wasFetchedAhead(r) {
 		content.Source = fetch.FromMirror // it crossed the uplink for this very request

@@ -11,13 +11,17 @@ import (
 // counters are of this run, in bytes of bodies.
 type counters struct {
 	aptFromStore  atomic.Int64 // sent to apt from the store
+	aptFromLAN    atomic.Int64 // sent to apt as it came from a node of the LAN
 	aptFromMirror atomic.Int64 // sent to apt as it came from a mirror
 }
 
 // to is the counter of what goes to apt from a source.
 func (c *counters) to(source string) *atomic.Int64 {
-	if source == fetch.FromStore {
+	switch source {
+	case fetch.FromStore:
 		return &c.aptFromStore
+	case fetch.FromLAN:
+		return &c.aptFromLAN
 	}
 	return &c.aptFromMirror
 }

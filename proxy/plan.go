@@ -83,8 +83,16 @@ func (s *Server) wantOf(r *http.Request, a *ask) fetch.Want {
 		want.Exact = a.entry.Kind == index.KindFile
 		want.Keep = a.entry.Kind == index.KindIndex || a.entry.Parse
 		want.Mirrors = s.mirrorsOf(a)
+		want.Unproven = mendsItself(r)
 	}
 	return want
+}
+
+// mendsItself tells whether a client whose answer is cut short for wrong bytes
+// asks again and takes a whole new file. apt does; wget and curl would join the
+// right rest to a wrong beginning.
+func mendsItself(r *http.Request) bool {
+	return r.Header.Get("Range") == "" && strings.HasPrefix(r.Header.Get("User-Agent"), "Debian APT-HTTP/")
 }
 
 // mirrorsOf are other URLs of the same bytes.

@@ -100,14 +100,18 @@ func abort(w http.ResponseWriter, r *http.Request) {
 // Fields that all answers share; nobody may change them.
 var (
 	storeField  = []string{fetch.FromStore}
+	lanField    = []string{fetch.FromLAN}
 	mirrorField = []string{fetch.FromMirror}
 	sandbox     = []string{"sandbox; default-src 'none'"}
 	noSniffing  = []string{"nosniff"}
 )
 
 func sourceField(source string) []string {
-	if source == fetch.FromStore {
+	switch source {
+	case fetch.FromStore:
 		return storeField
+	case fetch.FromLAN:
+		return lanField
 	}
 	return mirrorField
 }

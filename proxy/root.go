@@ -40,6 +40,8 @@ type rootCopy struct {
 	rec   store.URLRecord
 	body  []byte // just brought from the mirror; nil: in the store
 	stale bool   // the mirror could not be asked
+
+	source string // where body comes from
 }
 
 // serveRoot answers for InRelease, Release and Release.gpg: each time the
@@ -63,17 +65,17 @@ func (s *Server) serveRoot(w http.ResponseWriter, r *http.Request, a *ask) {
 	s.serveFresh(w, r, a.url, root)
 }
 
-// serveFresh answers with a root file that the mirror has just given.
+// serveFresh answers with a root file that has just come.
 func (s *Server) serveFresh(w http.ResponseWriter, r *http.Request, url string, root rootCopy) {
 	h := w.Header()
-	h.Set("X-Apt-Dht-Source", fetch.FromMirror)
+	h.Set("X-Apt-Dht-Source", root.source)
 	h.Set("Via", s.via)
 	h.Set("Etag", etag(root.rec.Digest))
 	disarm(h)
 	h.Set("Content-Type", cmp.Or(root.rec.ContentType, "text/plain"))
-	out := &meter{ResponseWriter: w, total: s.counters.to(fetch.FromMirror)}
+	out := &meter{ResponseWriter: w, total: s.counters.to(root.source)}
 	http.ServeContent(out, r, "", root.rec.Modified, bytes.NewReader(root.body))
-	s.logAnswer(r, url, fetch.FromMirror, out.n)
+	s.logAnswer(r, url, root.source, out.n)
 }
 
 // refreshRoot asks the mirror, and where it cannot be asked takes the last
@@ -85,7 +87,14 @@ func (s *Server) refreshRoot(ctx context.Context, a *ask, header http.Header) (r
 		addValidators(header, rec)
 	}
 	root, err := s.askForRoot(ctx, a, header, rec, have)
-	if err == nil || !have || !mayServeStale(err) {
+	if err == nil || !mayServeStale(err) {
+		return root, err
+	}
+	if found, ok := s.rootFromLAN(ctx, a, rec, have); ok {
+		s.log.Warn("the mirror is of no help; giving the newest copy on the LAN", "url", a.url, "date", found.info.Date, "err", err)
+		return s.takePeersRoot(a, found)
+	}
+	if !have {
 		return root, err
 	}
 	if until := validUntil(rec); time.Now().After(until) {
@@ -167,16 +176,7 @@ func (s *Server) confirmRoot(a *ask, rec store.URLRecord) (rootCopy, error) {
 
 // reindexRoot gives the index a stored root file that it has lost.
 func (s *Server) reindexRoot(name string, digest fetch.Digest) {
-	blob, err := s.cfg.Store.Get(digest)
-	if err != nil {
-		return
-	}
-	defer blob.Close()
-	body, err := io.ReadAll(io.LimitReader(blob, maxRoot))
-	if err == nil {
-		_, err = s.cfg.Index.AddRoot(name, body)
-	}
-	if err != nil {
+	if _, err := s.cfg.Index.AddRoot(name, s.readStored(digest)); err != nil {
 		s.log.Warn("a stored root file is not usable", "name", name, "err", err)
 	}
 }
@@ -201,7 +201,7 @@ func (s *Server) takeRoot(a *ask, body []byte, header http.Header) (rootCopy, er
 	if err := s.keepRoot(a.url, body, rec); err != nil {
 		s.log.Warn("a root file was not stored; it is given all the same", "url", a.url, "err", err)
 	}
-	return rootCopy{rec: rec, body: body}, nil
+	return rootCopy{rec: rec, body: body, source: fetch.FromMirror}, nil
 }
 
 // keepRoot stores a root file's bytes and its record.

@@ -4,8 +4,6 @@ package proxy
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,6 +19,7 @@ import (
 
 	"apt-dht/index"
 	"apt-dht/proxy/fetch"
+	"apt-dht/proxy/lan"
 	"apt-dht/proxy/lookahead"
 	"apt-dht/store"
 )
@@ -48,8 +47,14 @@ const (
 	shutdownGrace = 5 * time.Second
 )
 
-// Config says what a Server works with. All fields are required.
+// Config says what a Server works with. All fields but LAN are required.
 type Config struct {
+	// NodeID is this node's: random at each start, since cloned disks must not be
+	// one node.
+	NodeID string
+	// LAN answers the other nodes of the local network, and asks them. nil: there
+	// are none.
+	LAN    *lan.Node
 	Store  *store.Store
 	Index  *index.Index
 	Fetch  *fetch.Fetcher
@@ -65,7 +70,6 @@ type Config struct {
 type Server struct {
 	cfg      Config
 	log      *slog.Logger
-	nodeID   string // random at each start: cloned disks must not be one node
 	via      string
 	viaField []string // via as a field of answers
 	started  time.Time
@@ -83,12 +87,9 @@ type Server struct {
 
 // New returns a server that does not listen yet.
 func New(cfg Config) *Server {
-	var id [8]byte
-	rand.Read(id[:])
 	s := &Server{
 		cfg:     cfg,
 		log:     cfg.Log,
-		nodeID:  hex.EncodeToString(id[:]),
 		started: time.Now(),
 
 		largeRoots: make(chan struct{}, largeRoots),
@@ -101,7 +102,7 @@ func New(cfg Config) *Server {
 }
 
 // pseudonym is this node's received-by in Via fields (RFC 9110 §7.6.3).
-func (s *Server) pseudonym() string { return "apt-dht-" + s.nodeID }
+func (s *Server) pseudonym() string { return "apt-dht-" + s.cfg.NodeID }
 
 // Stored is told of each file that enters the store (fetch.Config.Stored).
 func (s *Server) Stored(want fetch.Want, digest fetch.Digest, head fetch.Head) {
@@ -111,6 +112,9 @@ func (s *Server) Stored(want fetch.Want, digest fetch.Digest, head fetch.Head) {
 	name, err := index.NameOf(want.URL)
 	if err != nil {
 		return
+	}
+	if s.cfg.LAN != nil && want.Digest == digest {
+		s.cfg.LAN.Have(digest)
 	}
 	if entry := s.cfg.Index.Lookup(name, netip.Addr{}); entry.Parse && entry.Digest == digest {
 		s.indexer.parse(name, digest)
@@ -222,6 +226,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	client := clientOf(r)
 	switch {
+	case s.isPeers(r):
+		s.router.ServeHTTP(w, r)
 	case !s.allows(client):
 		s.log.Info("refused a client: --allow does not name its network", "client", client)
 		refuse(w, r, http.StatusForbidden, fmt.Sprintf("Forbidden (apt-dht does not serve %s; its operator may allow it with --allow)", client))
@@ -234,6 +240,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		s.router.ServeHTTP(w, r)
 	}
+}
+
+// isPeers tells whether another node asks us as a peer. Who may do that is
+// for the LAN's handler to judge.
+func (s *Server) isPeers(r *http.Request) bool {
+	return s.cfg.LAN != nil && !r.URL.IsAbs() && strings.HasPrefix(r.URL.Path, lan.Prefix)
 }
 
 // isLoop tells whether this node has already passed the request on.
@@ -253,6 +265,9 @@ func (s *Server) routes() http.Handler {
 	own.HandleFunc("/", s.servePage)
 	own.HandleFunc("/~/v1/status", s.serveStatus)
 	own.Handle("/metrics", s.metrics())
+	if s.cfg.LAN != nil {
+		r.PathPrefix(lan.Prefix).Handler(s.cfg.LAN.Handler())
+	}
 	r.PathPrefix("/").HandlerFunc(s.serveFile)
 	return r
 }

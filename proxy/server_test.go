@@ -49,7 +49,7 @@ func TestPage(t *testing.T) {
 		t.Errorf("the host is not shown, or not escaped: %s", got.body)
 	}
 	got = n.get("/", "Accept: text/html")
-	if got.StatusCode != 200 || !strings.Contains(got.body, n.nodeID) || !strings.Contains(got.body, "1.2.3") {
+	if got.StatusCode != 200 || !strings.Contains(got.body, n.cfg.NodeID) || !strings.Contains(got.body, "1.2.3") {
 		t.Errorf("the page is %s: %s", got.Status, got.body)
 	}
 	got.wantField(t, "Content-Type", "text/html; charset=utf-8")

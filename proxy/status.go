@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"apt-dht/proxy/fetch"
+	"apt-dht/proxy/lan"
 )
 
 // Status is the answer of GET /~/v1/status: what the node is doing, and what
@@ -16,11 +17,17 @@ type Status struct {
 	NodeID    string           `json:"node_id"`
 	Version   string           `json:"version"`
 	UptimeS   int64            `json:"uptime_s"`
+	LAN       LANStatus        `json:"lan"`
 	Store     StoreStatus      `json:"store"`
 	BytesFrom BytesFrom        `json:"bytes_from"`
 	BytesTo   BytesTo          `json:"bytes_to"`
 	Index     IndexStatus      `json:"index"`
 	Transfers []fetch.Transfer `json:"transfers"`
+}
+
+// LANStatus tells of the other nodes of the local network.
+type LANStatus struct {
+	Peers []lan.PeerStatus `json:"peers"`
 }
 
 // StoreStatus tells how full the store is.
@@ -31,15 +38,17 @@ type StoreStatus struct {
 }
 
 // BytesFrom tells where bytes came from: Store, to clients without asking
-// anybody; Mirror, over the uplink.
+// anybody; LAN, from other nodes of it; Mirror, over the uplink.
 type BytesFrom struct {
 	Store  int64 `json:"store"`
+	LAN    int64 `json:"lan"`
 	Mirror int64 `json:"mirror"`
 }
 
 // BytesTo tells where bytes went.
 type BytesTo struct {
 	Apt int64 `json:"apt"`
+	LAN int64 `json:"lan"`
 }
 
 // IndexStatus tells how many repositories and file names are known by hash.
@@ -52,17 +61,23 @@ type IndexStatus struct {
 func (s *Server) status() Status {
 	blobs, bytes, quota := s.cfg.Store.Usage()
 	origins, files := s.cfg.Index.Stats()
-	fromStore, fromMirror := s.counters.aptFromStore.Load(), s.counters.aptFromMirror.Load()
-	return Status{
-		NodeID:    s.nodeID,
+	fromStore := s.counters.aptFromStore.Load()
+	st := Status{
+		NodeID:    s.cfg.NodeID,
 		Version:   s.cfg.Version,
 		UptimeS:   int64(time.Since(s.started) / time.Second),
 		Store:     StoreStatus{Blobs: blobs, Bytes: bytes, Quota: quota},
-		BytesFrom: BytesFrom{Store: fromStore, Mirror: s.cfg.Fetch.BytesFromMirror()},
-		BytesTo:   BytesTo{Apt: fromStore + fromMirror},
+		LAN:       LANStatus{Peers: []lan.PeerStatus{}},
+		BytesFrom: BytesFrom{Store: fromStore, LAN: s.cfg.Fetch.BytesFromLAN(), Mirror: s.cfg.Fetch.BytesFromMirror()},
+		BytesTo:   BytesTo{Apt: fromStore + s.counters.aptFromLAN.Load() + s.counters.aptFromMirror.Load()},
 		Index:     IndexStatus{Origins: origins, Files: files},
 		Transfers: s.cfg.Fetch.Transfers(),
 	}
+	if s.cfg.LAN != nil {
+		st.LAN.Peers = append(st.LAN.Peers, s.cfg.LAN.Peers()...)
+		st.BytesTo.LAN = s.cfg.LAN.BytesTo()
+	}
+	return st
 }
 
 func (s *Server) serveStatus(w http.ResponseWriter, _ *http.Request) {
