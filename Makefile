@@ -73,13 +73,17 @@ install: ## Install what is in bin/ (make build); DESTDIR and prefix apply
 	install -m644 packaging/apt-dht.socket $(DESTDIR)$(prefix)/lib/systemd/system/apt-dht.socket
 	install -Dm644 packaging/sysusers.conf $(DESTDIR)$(prefix)/lib/sysusers.d/apt-dht.conf
 	install -Dm644 packaging/apt.conf.d/30apt-dht $(DESTDIR)$(prefix)/share/apt-dht/30apt-dht
+	install -d $(DESTDIR)$(prefix)/lib/apt-dht
+	sed 's|/usr/bin/|$(bindir)/|' packaging/detect >$(DESTDIR)$(prefix)/lib/apt-dht/detect
+	chmod 755 $(DESTDIR)$(prefix)/lib/apt-dht/detect
+	sed 's|/usr/lib/|$(prefix)/lib/|' packaging/apt.conf.d/30apt-dht-detect >$(DESTDIR)$(prefix)/share/apt-dht/30apt-dht-detect
 	[ -e $(DESTDIR)$(sysconfdir)/apt-dht/apt-dht.toml ] || install -Dm644 packaging/apt-dht.toml $(DESTDIR)$(sysconfdir)/apt-dht/apt-dht.toml
 
 .PHONY: uninstall
 uninstall: ## Remove what install has put there, but the configuration and the data
 	rm -f $(DESTDIR)$(bindir)/apt-dht $(DESTDIR)$(prefix)/lib/systemd/system/apt-dht.service \
 		$(DESTDIR)$(prefix)/lib/systemd/system/apt-dht.socket $(DESTDIR)$(prefix)/lib/sysusers.d/apt-dht.conf
-	rm -rf $(DESTDIR)$(prefix)/share/apt-dht
+	rm -rf $(DESTDIR)$(prefix)/share/apt-dht $(DESTDIR)$(prefix)/lib/apt-dht
 
 .PHONY: clean
 clean: ## Remove what was built

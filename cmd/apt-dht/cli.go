@@ -21,6 +21,7 @@ var version string
 type commands struct {
 	Serve   serveCmd   `cmd:"" help:"Run the node."`
 	Status  statusCmd  `cmd:"" help:"Show what a running node is doing, and what it saved."`
+	Detect  detectCmd  `cmd:"" help:"Tell apt which proxy to use for a URL: this machine's node, one of the LAN, or none."`
 	Verify  verifyCmd  `cmd:"" help:"Read every stored file again and drop those whose bytes went bad."`
 	GC      gcCmd      `cmd:"" name:"gc" help:"Make the store fit its quota now."`
 	Version versionCmd `cmd:"" help:"Print the version."`
@@ -61,6 +62,9 @@ type streams struct {
 // run carries out one command line, the program's name left out. It returns a
 // *kong.ParseError when the line or the configuration is wrong.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	if len(args) > 0 && args[0] == "detect" {
+		return runDetect(ctx, args, stdout, stderr)
+	}
 	parsed, err := parse(new(commands), args, stdout, stderr)
 	if err != nil || parsed == nil {
 		return err

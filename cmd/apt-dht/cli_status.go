@@ -90,8 +90,10 @@ func printStatus(w io.Writer, s *proxy.Status) error {
 	row("index", "%d repositories, %d files", s.Index.Origins, s.Index.Files)
 	row("to apt", "%s", humanBytes(s.BytesTo.Apt))
 	row("from the store", "%s", humanBytes(s.BytesFrom.Store))
+	row("from the LAN", "%s", humanBytes(s.BytesFrom.LAN))
 	row("from mirrors", "%s", humanBytes(s.BytesFrom.Mirror))
 	row("transfers", "%d", len(s.Transfers))
+	row("nodes on the LAN", "%d", len(s.LAN.Peers))
 	return table.Flush()
 }
 

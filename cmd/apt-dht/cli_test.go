@@ -85,6 +85,8 @@ func TestScripts(t *testing.T) {
 			"holdport": holdPort,
 			"answer":   answer,
 			"chown":    chown,
+			"pretend":  pretend,
+			"detects":  detects,
 		},
 	})
 }

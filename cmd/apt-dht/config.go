@@ -18,6 +18,7 @@ import (
 // of the configuration file. [settings.config] turns them into a serveConfig.
 type settings struct {
 	listenSettings
+	lanSettings
 	storeSettings
 	logSettings
 
@@ -31,6 +32,12 @@ type settings struct {
 
 type listenSettings struct {
 	Listen []listenAddr `toml:"listen" default:":9977" placeholder:"ADDR" help:"Where the node listens, [HOST]:PORT (${default}). Repeatable."`
+}
+
+type lanSettings struct {
+	MDNS          bool       `toml:"mdns" default:"true" negatable:"" help:"Find other nodes on the local network, and be found, by multicast DNS (${default})."`
+	MDNSInterface []string   `toml:"mdns-interface" placeholder:"NIC" help:"Network interfaces for multicast DNS, whatever their kind. Default: all with private addresses but tunnels. Repeatable."`
+	LANPeer       []peerAddr `toml:"lan-peer" placeholder:"HOST[:PORT]" help:"Node that multicast DNS does not reach, as in another subnet; it must name this one too. Repeatable."`
 }
 
 type storeSettings struct {
@@ -50,6 +57,8 @@ type serveConfig struct {
 	// Listen holds the addresses to listen on, [HOST]:PORT, at least one. No
 	// host means every address of this machine, IPv4 and IPv6.
 	Listen []string
+	// LAN says how other nodes are found.
+	LAN lanConfig
 	// Clients decides who may use the proxy. This machine always may.
 	Clients *clientList
 	// OriginHosts are host names, in lower case, that may be fetched from even
@@ -67,6 +76,18 @@ type serveConfig struct {
 	// Import is a directory of packages to take into the store at start.
 	// Empty: none.
 	Import string
+}
+
+// lanConfig is how other nodes of the local network are found.
+type lanConfig struct {
+	// MDNS turns on multicast DNS.
+	MDNS bool
+	// Interfaces names the network interfaces for it. Empty: all suitable ones.
+	Interfaces []string
+	// Peers are HOST or HOST:PORT of nodes that it does not reach.
+	Peers []string
+	// OfficeProxy: other machines may use the proxy, so they shall find it.
+	OfficeProxy bool
 }
 
 // storeConfig is what every command that opens the store needs.
@@ -88,12 +109,14 @@ func (s settings) config() (serveConfig, error) {
 	}
 	cfg := serveConfig{
 		storeConfig: stored,
+		LAN:         s.lanSettings.config(),
 		Clients:     newClientList(s.Allow, lanPrefixes),
 		Proxy:       s.UpstreamProxy.proxyFunc(*httpproxy.FromEnvironment()),
 		AptLists:    s.AptLists,
 		AptEtc:      s.AptEtc,
 		Import:      s.Import,
 	}
+	cfg.LAN.OfficeProxy = len(s.Allow) > 0
 	for _, l := range s.Listen {
 		cfg.Listen = append(cfg.Listen, l.hostport)
 	}
@@ -105,6 +128,14 @@ func (s settings) config() (serveConfig, error) {
 		}
 	}
 	return cfg, nil
+}
+
+func (s lanSettings) config() lanConfig {
+	cfg := lanConfig{MDNS: s.MDNS, Interfaces: s.MDNSInterface}
+	for _, p := range s.LANPeer {
+		cfg.Peers = append(cfg.Peers, p.hostport)
+	}
+	return cfg
 }
 
 // minQuota holds the indexes of one Debian release, and not much else.

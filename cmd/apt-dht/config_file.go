@@ -114,8 +114,13 @@ func checkKinds(path string, values map[string]any) error {
 		key := field.Tag.Get("toml")
 		value, set := values[key]
 		list := field.Type.Kind() == reflect.Slice
+		_, isBool := value.(bool)
 		switch {
 		case !set:
+		case field.Type.Kind() == reflect.Bool:
+			if !isBool {
+				return fmt.Errorf("%s: %s: takes true or false, as in %s = false", path, key, key)
+			}
 		case list && !isStrings(value):
 			return fmt.Errorf("%s: %s: takes a list of strings, as in %s = [%q]", path, key, key, field.Tag.Get("placeholder"))
 		case !list && !isString(value):

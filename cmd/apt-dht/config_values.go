@@ -16,6 +16,8 @@ import (
 
 	"golang.org/x/net/http/httpproxy"
 	"golang.org/x/net/idna"
+
+	"apt-dht/discovery"
 )
 
 // The types of the settings. All are structs, because the TOML decoder asks
@@ -62,6 +64,19 @@ func (l *listenAddr) UnmarshalText(text []byte) error {
 		return fmt.Errorf(`%q has no valid port: give a number up to 65535, as ":9977"`, text)
 	}
 	l.hostport = string(text)
+	return nil
+}
+
+// peerAddr is HOST or HOST:PORT of another node.
+type peerAddr struct{ hostport string }
+
+// UnmarshalText checks the shape; names are looked up while the node runs.
+func (p *peerAddr) UnmarshalText(text []byte) error {
+	name := string(text)
+	if err := discovery.CheckPeer(name); err != nil {
+		return fmt.Errorf(`%q is not a node's address: give HOST or HOST:PORT, as proxy.example, 10.1.0.7:9977 or [fd00::7]:9977`, text)
+	}
+	p.hostport = name
 	return nil
 }
 

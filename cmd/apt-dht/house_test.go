@@ -28,12 +28,14 @@ const (
 // layout names every package of the module and the packages of the module that
 // it may import, with the reason. Imports run down the list, never up.
 var layout = []layoutRow{
-	{"cmd/apt-dht", []string{"proxy", "proxy/fetch", "proxy/fetch/mirror", "index", "index/trust", "store"},
+	{"cmd/apt-dht", []string{"proxy", "proxy/lan", "proxy/fetch", "proxy/fetch/mirror", "discovery", "index", "index/trust", "store"},
 		"wires the parts; what a repository's files look like is not its business"},
-	{"proxy", []string{"proxy/fetch", "proxy/fetch/mirror", "proxy/lookahead", "index", "store"},
+	{"proxy", []string{"proxy/lan", "proxy/fetch", "proxy/fetch/mirror", "proxy/lookahead", "index", "store"},
 		"speaks HTTP with clients; where bytes come from is for proxy/fetch to know, and of the mirror client it needs but its errors and what it tells the dialler"},
 	{"proxy/lookahead", nil,
 		"knows connections and request lines, not what is asked for"},
+	{"proxy/lan", []string{"proxy/fetch", "discovery", "store"},
+		"speaks the LAN's protocol; what a transfer does with the answers is for proxy/fetch to know"},
 	{"proxy/fetch", []string{"proxy/fetch/mirror", "store"},
 		"fetches blobs by hash and pages by URL; which URL has which hash it is told"},
 	{"proxy/fetch/mirror", nil,
@@ -46,6 +48,12 @@ var layout = []layoutRow{
 		"judges signatures; it must not depend on what it judges"},
 	{"discovery", nil,
 		"knows the LAN's nodes and who holds what; it neither serves nor fetches"},
+	{"dht", nil,
+		"knows the internet's nodes and what they announce; it moves no files"},
+	{"dht/nat", nil,
+		"asks the router for a port; what the port is for is nothing to it"},
+	{"store/inplace", []string{"store"},
+		"offers somebody else's files by hash, and never writes to them"},
 	{"store", nil,
 		"keeps bytes by hash; what they are for is nothing to it"},
 }

@@ -14,7 +14,8 @@
 // that serve takes, but --config and --help, is a key of the file.
 //
 // The process ends with status 0, with 1 when a command failed or could
-// not read its configuration, and with 2 when it was called wrongly.
+// not read its configuration, and with 2 when it was called wrongly; detect ends
+// with 0 whatever happens.
 package main
 
 import (

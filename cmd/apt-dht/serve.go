@@ -4,6 +4,8 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -17,11 +19,13 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
 
+	"apt-dht/discovery"
 	"apt-dht/index"
 	"apt-dht/index/trust"
 	"apt-dht/proxy"
 	"apt-dht/proxy/fetch"
 	"apt-dht/proxy/fetch/mirror"
+	"apt-dht/proxy/lan"
 	"apt-dht/store"
 )
 
@@ -37,14 +41,17 @@ const (
 
 // node is what serve runs, in the order in which it is built.
 type node struct {
-	cfg    serveConfig
-	log    *slog.Logger
-	store  *store.Store
-	trust  atomic.Pointer[trust.Trust]
-	index  *index.Index
-	mirror *mirror.Client
-	fetch  *fetch.Fetcher
-	server *proxy.Server
+	cfg     serveConfig
+	id      string // random at each start: cloned disks must not be one node
+	log     *slog.Logger
+	store   *store.Store
+	trust   atomic.Pointer[trust.Trust]
+	index   *index.Index
+	members *discovery.LAN // nil: no part in a LAN
+	lan     *lan.Node      // nil: no part in a LAN
+	mirror  *mirror.Client
+	fetch   *fetch.Fetcher
+	server  *proxy.Server
 }
 
 // serve runs a node until ctx ends.
@@ -55,7 +62,7 @@ func serve(ctx context.Context, cfg serveConfig, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	n, err := newNode(cfg, log)
+	n, err := newNode(cfg, open, log)
 	if err != nil {
 		closeAll(open)
 		return err
@@ -64,23 +71,35 @@ func serve(ctx context.Context, cfg serveConfig, log *slog.Logger) error {
 	return n.run(ctx, open)
 }
 
-// newNode builds the parts; close undoes it.
-func newNode(cfg serveConfig, log *slog.Logger) (*node, error) {
-	n := &node{cfg: cfg, log: log}
-	if err := n.build(); err != nil {
+// newNode builds the parts of a node that will answer at open; close undoes it.
+func newNode(cfg serveConfig, open []net.Listener, log *slog.Logger) (*node, error) {
+	n := &node{cfg: cfg, id: newID(), log: log}
+	if err := n.build(open); err != nil {
 		n.close()
 		return nil, err
 	}
 	return n, nil
 }
 
-func (n *node) build() (err error) {
+// newID returns 16 random hexadecimal digits.
+func newID() string {
+	var id [8]byte
+	rand.Read(id[:])
+	return hex.EncodeToString(id[:])
+}
+
+func (n *node) build(open []net.Listener) (err error) {
 	cfg, log := n.cfg, n.log
 	n.store, err = store.Open(store.Config{
 		Dir:   cfg.DataDir,
 		Quota: cfg.Quota,
 		InUse: n.inUse,
-		Log:   log,
+		Gone: func(d store.Digest) {
+			if n.lan != nil {
+				n.lan.Gone(d)
+			}
+		},
+		Log: log,
 	})
 	if err != nil {
 		return err
@@ -97,6 +116,9 @@ func (n *node) build() (err error) {
 		Log:      log,
 	})
 	if err != nil {
+		return err
+	}
+	if err := n.joinLAN(open); err != nil {
 		return err
 	}
 	n.connect()
@@ -117,13 +139,22 @@ func (n *node) connect() {
 		},
 		Proxy: egress.Proxy,
 	})
-	n.fetch = fetch.New(fetch.Config{
+	conf := fetch.Config{
 		Store:    n.store,
 		Upstream: n.mirror,
 		Stored:   func(w fetch.Want, d fetch.Digest, h fetch.Head) { n.server.Stored(w, d, h) },
 		Log:      n.log,
-	})
+	}
+	if n.lan != nil {
+		conf.LAN = n.lan
+	}
+	n.fetch = fetch.New(conf)
+	if n.lan != nil {
+		n.lan.Share(n.fetch)
+	}
 	n.server = proxy.New(proxy.Config{
+		NodeID:  n.id,
+		LAN:     n.lan,
 		Store:   n.store,
 		Index:   n.index,
 		Fetch:   n.fetch,
@@ -148,6 +179,10 @@ func (n *node) run(ctx context.Context, open []net.Listener) error {
 	group.Go(func() error { return n.index.Run(ctx) })
 	group.Go(func() error { return n.followSources(ctx) })
 	group.Go(func() error { return n.server.Run(ctx, open) })
+	if n.lan != nil {
+		group.Go(func() error { return n.lan.Run(ctx) })
+		group.Go(func() error { return n.members.Run(ctx) })
+	}
 	if n.cfg.Import != "" {
 		group.Go(func() error { return n.importArchives(ctx) })
 	}
