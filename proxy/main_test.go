@@ -89,7 +89,7 @@ func newNode(t testing.TB, cfg setup) *node {
 		Log:      log,
 	})
 	n.Server = New(Config{
-		NodeID:  "0123456789abcdef",
+		NodeID:  "fedcba9876543210",
 		Store:   n.store,
 		Index:   n.index,
 		Fetch:   n.fetch,

@@ -137,7 +137,10 @@ func (t *transfer) total() int64 {
 		return 0
 	}
 	n, size := g.Len(), g.Size()
-	return min(n+size-max(g.Tail(), n), max(size, n))
+	if size < 0 {
+		return n
+	}
+	return n + size - max(g.Tail(), n)
 }
 
 func (t *transfer) stopLingering() {
