@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package dht
+
+import (
+	"net"
+	"net/netip"
+
+	"github.com/anacrolix/dht/v2/krpc"
+)
+
+const (
+	// maxFound bounds the peers that one lookup yields.
+	maxFound = 64
+	// maxPerSource bounds those that nodes of one network can bring in: fewer
+	// than are plenty, so that no single liar ends an announce.
+	maxPerSource = 16
+	// maxPeersOfNetwork bounds the peers that are in one network. Neither holds
+	// in a private DHT, which may be one network, or three nodes.
+	maxPeersOfNetwork = 8
+)
+
+// sieve lets through the peers that a lookup may yield.
+type sieve struct {
+	private bool
+	own     map[netip.AddrPort]bool
+
+	passed   map[netip.AddrPort]bool
+	sources  map[netip.AddrPort]int
+	networks map[netip.Prefix]int
+}
+
+// newSieve makes one that takes known as passed.
+func newSieve(private bool, own map[netip.AddrPort]bool, known []netip.AddrPort) *sieve {
+	s := &sieve{
+		private:  private,
+		own:      own,
+		passed:   make(map[netip.AddrPort]bool),
+		sources:  make(map[netip.AddrPort]int),
+		networks: make(map[netip.Prefix]int),
+	}
+	for _, peer := range known {
+		s.passed[peer] = true
+	}
+	return s
+}
+
+// pass reports whether peer, named by the node at source, is new and to be
+// believed in.
+func (s *sieve) pass(source, peer netip.AddrPort) bool {
+	by, network := owner(source, s.private), networkOf(peer.Addr())
+	switch {
+	case !allowed(peer, s.private) || s.own[peer] || s.passed[peer]:
+		return false
+	case len(s.passed) >= maxFound:
+		return false
+	case !s.private && (s.sources[by] >= maxPerSource || s.networks[network] >= maxPeersOfNetwork):
+		return false
+	}
+	s.passed[peer] = true
+	s.sources[by]++
+	s.networks[network]++
+	return true
+}
+
+func (s *sieve) full() bool { return len(s.passed) >= maxFound }
+
+// peersIn are the peers that an answer names.
+func peersIn(r *krpc.Return) []netip.AddrPort {
+	var list []netip.AddrPort
+	for _, value := range r.Values {
+		if peer, ok := wireAddrPort(value.IP, value.Port); ok {
+			list = append(list, peer)
+		}
+	}
+	return list
+}
+
+// ownAddrs are the addresses under which others may find this node.
+func (n *Node) ownAddrs() map[netip.AddrPort]bool {
+	own := make(map[netip.AddrPort]bool)
+	port := uint16(n.lastPort.Load())
+	if port == 0 {
+		return own
+	}
+	for _, f := range n.families {
+		if external, ok := f.votes.winner(); ok {
+			own[netip.AddrPortFrom(external, port)] = true
+		}
+	}
+	addrs, _ := net.InterfaceAddrs() // without them, only the outside ones are known
+	for _, addr := range addrs {
+		if network, ok := addr.(*net.IPNet); ok {
+			if ip, ok := wireAddrPort(network.IP, int(port)); ok {
+				own[ip] = true
+			}
+		}
+	}
+	return own
+}
