@@ -31,8 +31,8 @@ func (s *Server) serveBlob(w http.ResponseWriter, r *http.Request, a *ask) {
 		// Which bytes are current the index says; a date may come from a peer.
 		r.Header.Del("If-Modified-Since")
 	}
-	if wasFetchedAhead(r) {
-		content.Source = fetch.FromMirror // it crossed the uplink for this very request
+	if ahead := fetchedAhead(r); ahead != nil && ahead.Source() != "" {
+		content.Source = ahead.Source() // it came for this very request
 	}
 	s.respond(w, r, a, content)
 }

@@ -11,6 +11,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"apt-dht/proxy/fetch"
 )
 
 const (
@@ -54,9 +56,9 @@ type pipeline struct {
 
 // hold keeps a transfer alive for a request that has not been handled yet.
 type hold struct {
-	target  string // as in the request line
-	size    int64
-	release func()
+	target string // as in the request line
+	size   int64
+	*fetch.Hold
 }
 
 // Seen implements lookahead.Sink. The only request that is not answered yet
@@ -113,14 +115,14 @@ func (p *pipeline) prefetch(head []byte) {
 	if !ok {
 		return
 	}
-	release := p.s.cfg.Fetch.Prefetch(want)
-	if release == nil {
+	started := p.s.cfg.Fetch.Prefetch(want)
+	if started == nil {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		release()
+		started.Release()
 		return
 	}
 	size := want.Size
@@ -128,7 +130,7 @@ func (p *pipeline) prefetch(head []byte) {
 		size = assumedSize
 	}
 	p.s.prefetches.Add(1)
-	p.holds = append(p.holds, hold{r.RequestURI, size, release})
+	p.holds = append(p.holds, hold{r.RequestURI, size, started})
 	p.bytes += size
 }
 
@@ -140,8 +142,8 @@ type behind struct {
 
 // seen tells how a request was looked at ahead.
 type seen struct {
-	at      time.Time // zero: it was not
-	fetched bool      // its file was fetched for it
+	at      time.Time   // zero: it was not
+	fetched *fetch.Hold // its file was fetched for it; nil: it was not
 }
 
 // begin is told that a request for target is being handled. The returned
@@ -156,25 +158,23 @@ func (p *pipeline) begin(target string) (how seen, end func()) {
 		}
 		p.behind = p.behind[1:]
 	}
-	var mine func()
 	for i, h := range p.holds {
 		if h.target == target {
 			for _, passed := range p.holds[:i] {
-				passed.release()
+				passed.Release()
 			}
-			mine = h.release
+			how.fetched = h.Hold
 			p.dropLocked(i + 1)
 			p.startLocked() // there may be room now
 			break
 		}
 	}
-	how.fetched = mine != nil
-	return how, func() { p.end(mine) }
+	return how, func() { p.end(how.fetched) }
 }
 
-func (p *pipeline) end(release func()) {
-	if release != nil {
-		release()
+func (p *pipeline) end(fetched *fetch.Hold) {
+	if fetched != nil {
+		fetched.Release()
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -196,7 +196,7 @@ func (p *pipeline) Closed() {
 	defer p.mu.Unlock()
 	p.closed = true
 	for _, h := range p.holds {
-		h.release()
+		h.Release()
 	}
 	p.dropLocked(len(p.holds))
 	p.queue = nil

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"io"
 	"path"
+	"strings"
 	"time"
 
 	"apt-dht/index"
@@ -35,13 +36,33 @@ func (s *Server) rootFromLAN(ctx context.Context, a *ask, own store.URLRecord, h
 	if have {
 		best = s.verifiedRoot(a.name, s.readStored(own.Digest))
 	}
-	ours := best.info.Digest
+	ours := best.info
 	for _, body := range s.cfg.LAN.Roots(ctx, a.name) {
-		if found := s.verifiedRoot(a.name, body); found.info.Date.After(best.info.Date) {
+		found := s.verifiedRoot(a.name, body)
+		if found.info.Date.After(best.info.Date) && isSuite(a.name, &found.info, &ours) {
 			best = found
 		}
 	}
-	return best, best.body != nil && best.info.Digest != ours
+	return best, best.body != nil && best.info.Digest != ours.Digest
+}
+
+// isSuite tells whether a peer's root file is of the suite that its name asks
+// for: the keys of one suite sign the others too. ours is our own copy of it,
+// zero if there is none; then the name of the suite's directory decides.
+func isSuite(name string, found, ours *index.RootInfo) bool {
+	if (ours.Digest != index.Digest{}) {
+		return found.Suite == ours.Suite && found.Codename == ours.Codename
+	}
+	_, suite, ok := lastCut(path.Dir(name), "/dists/")
+	return !ok || suite == found.Suite || suite == found.Codename
+}
+
+// lastCut is strings.Cut at the last separator.
+func lastCut(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
 }
 
 // verifiedRoot is zero unless body is a root file that may be given out without

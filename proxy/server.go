@@ -80,6 +80,7 @@ type Server struct {
 	largeRoots chan struct{} // a token for each large root file being read
 	prefetches atomic.Int64  // holds of all connections
 
+	fresh    freshConns
 	tunnels  tunnels
 	counters counters
 	ahead    sync.WaitGroup // look-ahead workers
@@ -130,6 +131,7 @@ func (s *Server) Run(ctx context.Context, listeners []net.Listener) error {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		ConnContext:       withConn,
+		ConnState:         s.fresh.note,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	work, stop := context.WithCancel(ctx)
@@ -159,6 +161,7 @@ func (s *Server) Run(ctx context.Context, listeners []net.Listener) error {
 func (s *Server) shutdown(server *http.Server) {
 	ctx, cancel := context.WithTimeout(context.Background(), shutdownGrace)
 	defer cancel()
+	s.fresh.close()
 	if err := server.Shutdown(ctx); errors.Is(err, context.DeadlineExceeded) {
 		s.log.Info("some answers were not finished in time and have been cut off")
 		server.Close()
@@ -188,9 +191,9 @@ func withConn(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, c)
 }
 
-// wasFetchedAhead tells whether the request's file has come for this very
-// request.
-func wasFetchedAhead(r *http.Request) bool {
+// fetchedAhead is what brought the request's file for this very request, nil
+// where nothing did.
+func fetchedAhead(r *http.Request) *fetch.Hold {
 	seen, _ := r.Context().Value(seenKey{}).(seen)
 	return seen.fetched
 }

@@ -18,7 +18,7 @@ import (
 func (s *Server) serveUnknown(w http.ResponseWriter, r *http.Request, a *ask) {
 	s.indexer.asked(a)
 	rec, have := s.recordOf(a)
-	justFetched := wasFetchedAhead(r)
+	justFetched := fetchedAhead(r) != nil
 	if have && (justFetched || time.Now().Before(rec.FreshUntil) && !wantsFresh(r)) {
 		s.serveRecord(w, r, a, rec)
 		return

@@ -193,7 +193,14 @@ func (s *search) otherwise(err error) (Answer, error) {
 // for that any longer, mirrors are asked.
 func (s *search) held(from []Peer) (Answer, error) {
 	s.entry.goInside()
-	err := s.takeHeld(s.usable(from, &s.f.shunned))
+	places := s.usable(from, &s.f.shunned)
+	if len(places) == 0 && s.refused != nil {
+		places = s.usable(from) // there is nobody else
+	}
+	if len(places) == 0 { // the home insists on those who gave nothing
+		s.misses += freeMisses
+	}
+	err := s.takeHeld(places)
 	switch {
 	case err == nil:
 		return Answer{}, io.EOF

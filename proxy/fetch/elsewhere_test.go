@@ -38,7 +38,7 @@ func TestBadMirrorHarmsNobodyElse(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			evil, good := newMirror(t, bad), newMirror(t, serving(data))
 			b := newBench(t, store.Config{})
-			defer b.Prefetch(wantFor(evil.URL+"/f", data))()
+			defer b.Prefetch(wantFor(evil.URL+"/f", data)).Release()
 			began := time.Now()
 			b.mustRead(t, wantFor(good.URL+"/f", data), data)
 			if took := time.Since(began); took > 5*time.Second {
@@ -61,9 +61,9 @@ func TestBeginningOfABadMirrorIsNotResumed(t *testing.T) {
 	})
 	good := newMirror(t, serving(data))
 	b := newBench(t, store.Config{})
-	leave := b.Prefetch(wantFor(evil.URL+"/f", data))
+	ahead := b.Prefetch(wantFor(evil.URL+"/f", data))
 	<-sent
-	leave()
+	ahead.Release()
 	b.await(t)
 	b.mustRead(t, wantFor(good.URL+"/f", data), data)
 }

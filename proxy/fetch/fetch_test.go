@@ -35,7 +35,7 @@ type bench struct {
 	store *store.Store
 }
 
-func newBench(t *testing.T, cfg store.Config) *bench {
+func newBench(t testing.TB, cfg store.Config) *bench {
 	t.Helper()
 	cfg.Dir = t.TempDir()
 	cfg.FreeFloor = 1
@@ -188,7 +188,7 @@ func TestManyReadersOneRequest(t *testing.T) {
 	})
 	b := newBench(t, store.Config{})
 	want := wantFor(m.URL+"/f", data)
-	holds := make([]func(), 20)
+	holds := make([]*Hold, 20)
 	for i := range holds {
 		holds[i] = b.Prefetch(want)
 	}
@@ -198,8 +198,8 @@ func TestManyReadersOneRequest(t *testing.T) {
 	}
 	close(release)
 	wg.Wait()
-	for _, leave := range holds {
-		leave()
+	for _, hold := range holds {
+		hold.Release()
 	}
 	if n := m.requests(); n != 1 {
 		t.Errorf("%d requests", n)
@@ -323,11 +323,11 @@ func TestTransferEndsWithItsLastReader(t *testing.T) {
 	want := wantFor(m.URL+"/f", data)
 	first, second := b.Prefetch(want), b.Prefetch(want)
 	<-sent
-	first()
+	first.Release()
 	if len(b.Transfers()) != 1 {
 		t.Fatal("the transfer ended with its first reader")
 	}
-	second()
+	second.Release()
 	b.await(t)
 	b.mustRead(t, want, data)
 	if last := m.ranges[len(m.ranges)-1]; !strings.HasPrefix(last, "bytes=") || last == "bytes=0-" {
@@ -414,7 +414,7 @@ func TestAskedInOrder(t *testing.T) {
 	for i := range 60 {
 		path := fmt.Sprintf("/%03d", i)
 		wanted = append(wanted, path)
-		defer b.Prefetch(wantFor(m.URL+path, []byte(path)))()
+		defer b.Prefetch(wantFor(m.URL+path, []byte(path))).Release()
 	}
 	b.await(t)
 	// Two connections take turns; neither may be far ahead of the other.

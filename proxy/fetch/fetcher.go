@@ -114,15 +114,26 @@ func (f *Fetcher) BytesFromMirror() int64 { return f.fromMirror.Load() }
 // BytesFromLAN is how many body bytes other nodes of the local network have sent.
 func (f *Fetcher) BytesFromLAN() int64 { return f.fromLAN.Load() }
 
-// Prefetch starts the transfer of a file that will be opened soon and returns
-// a function that withdraws that interest, to be called once; nil where there
-// is nothing to be fetched. It does not block on the network.
-func (f *Fetcher) Prefetch(want Want) (release func()) {
+// A Hold keeps a transfer going for somebody who will open its file soon.
+type Hold struct{ t *transfer }
+
+// Release withdraws that interest. It is to be called once.
+func (h *Hold) Release() { h.t.f.leave(h.t) }
+
+// Source is where the bytes come from, as in Content, empty while nobody knows.
+func (h *Hold) Source() string {
+	v, _ := h.t.look()
+	return v.source
+}
+
+// Prefetch starts the transfer of a file that will be opened soon; nil where
+// there is nothing to be fetched. It does not block on the network.
+func (f *Fetcher) Prefetch(want Want) *Hold {
 	t, err := f.join(want)
 	if err != nil {
 		return nil
 	}
-	return func() { f.leave(t) }
+	return &Hold{t}
 }
 
 // Get asks the mirror for want.URL with want.Header and returns its answer,

@@ -14,6 +14,10 @@ const (
 	// of a LAN.
 	orderWait = 20 * time.Millisecond
 
+	// openWait is the same while they are still being opened on disk. A mirror
+	// answers in that time at worst.
+	openWait = 500 * time.Millisecond
+
 	// minShare is the least of the budget that a lane gets, in bytes.
 	minShare = 128 << 10
 
@@ -89,7 +93,8 @@ type entry struct {
 type stage int
 
 const (
-	unanswered stage = iota // it is not known where its bytes will come from
+	opening    stage = iota // it is being opened
+	unanswered              // it is not known where its bytes will come from
 	waiting                 // from outside, once it is within the budget
 	ready                   // from outside, once its turn has come
 	outside                 // the mirror has been asked
@@ -177,6 +182,18 @@ func (e *entry) send(ask func()) {
 	<-sent
 }
 
+// opened says that the file is open. Where it takes long to be read, others do
+// not wait for that.
+func (e *entry) opened(quickly bool) {
+	g := e.gate
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	q := g.lines[e.lane]
+	e.moveLocked(q, unanswered)
+	e.late = !quickly
+	g.pumpLocked(q)
+}
+
 // goInside says that the bytes come from other nodes now.
 func (e *entry) goInside() {
 	g := e.gate
@@ -227,7 +244,7 @@ func (g *gate) pumpLocked(q *line) {
 			break
 		}
 		switch e.stage {
-		case unanswered:
+		case opening, unanswered:
 			if !e.late {
 				blocking = append(blocking, e)
 			}
@@ -257,9 +274,12 @@ func (g *gate) wakeLocked(q *line, nextStale time.Time, blocking []*entry) {
 	if q.waiting > 0 {
 		next = nextStale
 	}
-	if q.held > 0 && len(blocking) > 0 {
-		if late := q.firstHeld().Add(orderWait); next.IsZero() || late.Before(next) {
-			next = late
+	if q.held > 0 {
+		first := q.firstHeld()
+		for _, e := range blocking {
+			if late := first.Add(e.patience()); next.IsZero() || late.Before(next) {
+				next = late
+			}
 		}
 	}
 	switch {
@@ -269,6 +289,14 @@ func (g *gate) wakeLocked(q *line, nextStale time.Time, blocking []*entry) {
 	default:
 		q.timer.Reset(time.Until(next))
 	}
+}
+
+// patience is how long others wait for an entry.
+func (e *entry) patience() time.Duration {
+	if e.stage == opening {
+		return openWait
+	}
+	return orderWait
 }
 
 // firstHeld is since when a file has been ready.
@@ -286,9 +314,10 @@ func (q *line) firstHeld() time.Time {
 func (g *gate) tick(q *line) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if q.held > 0 && time.Since(q.firstHeld()) >= orderWait {
+	if q.held > 0 {
+		waited := time.Since(q.firstHeld())
 		for _, e := range q.entries {
-			e.late = e.late || e.stage == unanswered
+			e.late = e.late || (e.stage == opening || e.stage == unanswered) && waited >= e.patience()
 		}
 	}
 	g.pumpLocked(q)

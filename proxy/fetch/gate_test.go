@@ -43,9 +43,33 @@ func (g *gateTest) check(t *testing.T, want ...string) {
 
 func (g *gateTest) enterAll(sizes ...int64) (list []*entry) {
 	for _, size := range sizes {
-		list = append(list, g.enter(lane{"host", "flow"}, size))
+		e := g.enter(lane{"host", "flow"}, size)
+		e.opened(true)
+		list = append(list, e)
 	}
 	return list
+}
+
+// A file that takes long to be opened is waited for, but not for ever; one that
+// has much to be read again, not at all.
+func TestGateAndFilesBeingOpened(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGateTest(true)
+		a, b, c := g.enter(lane{}, 1), g.enter(lane{}, 1), g.enter(lane{}, 1)
+		c.opened(true)
+		g.send(c, "c")
+		b.opened(false)
+		time.Sleep(openWait - time.Millisecond)
+		synctest.Wait()
+		g.check(t)
+		time.Sleep(time.Millisecond)
+		synctest.Wait()
+		g.check(t, "c")
+		a.opened(true)
+		g.send(a, "a")
+		g.send(b, "b")
+		g.check(t, "c", "a", "b")
+	})
 }
 
 // Requests are sent in the order in which the files were wanted, also where it

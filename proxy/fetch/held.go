@@ -45,13 +45,18 @@ func (s *search) patient() context.Context {
 func (s *search) complete(from []Peer) error {
 	var misfit error
 	for _, p := range from {
+		began := time.Now()
 		err := s.completeFrom(p)
 		switch {
 		case err == nil:
+			s.f.shunned.clear(p)
 			return nil
 		case s.ctx.Err() != nil:
 			return context.Cause(s.ctx)
 		case s.patient().Err() != nil:
+			if time.Since(began) >= peerSilence {
+				s.f.shunned.add(p, shunnedFor) // for no more than a piece
+			}
 			return errImpatient
 		case isStorage(err):
 			return err
@@ -112,8 +117,11 @@ func (t *transfer) askHolder(ctx context.Context, p Peer, from, to, size int64) 
 // lost takes note of why a peer that has the blob does not give it.
 func (t *transfer) lost(p Peer, err error) {
 	t.f.cfg.Log.Debug("a peer did not give what it holds", "url", t.want.URL, "peer", p.Addr, "err", err)
-	if errors.Is(err, errSilent) || errors.Is(err, errSlow) {
+	switch {
+	case errors.Is(err, errSilent), errors.Is(err, errSlow), errors.Is(err, errUnfit):
 		t.f.shunned.add(p, shunnedFor)
+	case t.ctx.Err() == nil:
+		t.f.shunned.strike(p, shunnedFor)
 	}
 }
 

@@ -177,7 +177,7 @@ func TestLyingHome(t *testing.T) {
 				var wg sync.WaitGroup
 				for i := range 5 { // in a row, on one connection
 					want := s.file(string(rune('a'+i)), append(bytes.Clone(data), byte(i)))
-					defer n.Prefetch(want)()
+					defer n.Prefetch(want).Release()
 					wg.Go(func() {
 						if g := n.mustRead(want, append(bytes.Clone(data), byte(i))); g.took > tc.limit {
 							t.Errorf("it took %v", g.took)
@@ -264,12 +264,12 @@ func TestOpenShared(t *testing.T) {
 			<-release
 			w.Write(data[299_999:])
 		}
-		leave := n.Prefetch(want)
+		ahead := n.Prefetch(want)
 		shared, err := n.OpenShared(t.Context(), want.Digest)
 		if err != nil || shared.File != nil || shared.Size != want.Size {
 			t.Fatalf("%+v, %v", shared, err)
 		}
-		leave()
+		ahead.Release()
 		var got []byte
 		for len(got) < 299_999 {
 			to, err := shared.Arriving.Wait(t.Context(), int64(len(got)))

@@ -54,12 +54,12 @@ func (h *herd) reads(n *node) (longest time.Duration) {
 	if !apt && !h.badMirror {
 		tries = 0
 	}
-	var releases []func()
+	var holds []*Hold
 	for i := range h.wants {
 		want := h.wants[i]
 		want.Unproven = apt
-		if release := n.Prefetch(want); release != nil {
-			releases = append(releases, release)
+		if hold := n.Prefetch(want); hold != nil {
+			holds = append(holds, hold)
 		}
 	}
 	for i, want := range h.wants {
@@ -81,8 +81,8 @@ func (h *herd) reads(n *node) (longest time.Duration) {
 			longest = max(longest, g.first)
 		}
 	}
-	for _, release := range releases {
-		release()
+	for _, hold := range holds {
+		hold.Release()
 	}
 	return longest
 }

@@ -19,15 +19,17 @@ const (
 	// a right piece. So a liar wastes one piece.
 	maxUnproven = 8
 
-	// maxFlying is how many of them it is asked for at the same time: the next
-	// request is there before the last one has been answered.
+	// maxFlying is how many of them it is asked for at the same time, so that the
+	// next request is there before the last one has been answered, and slowPiece
+	// is how long a piece may take for that to matter.
 	maxFlying = 3
+	slowPiece = 250 * time.Millisecond
 
 	// pieceTick is how often slow peers are looked for when there is nothing
-	// else to ask for, and hastiness how long a piece may then take if nobody
-	// has shown how long it needs.
+	// else to ask for, and hastiness how long a piece may take in any case before
+	// another peer is asked for it.
 	pieceTick = 100 * time.Millisecond
-	hastiness = 500 * time.Millisecond
+	hastiness = 300 * time.Millisecond
 )
 
 // A puller brings a blob from several peers in pieces, the last one first, so
@@ -55,7 +57,7 @@ type holder struct {
 	flying int           // requests under way
 	put    int           // pieces that came, and are not proven
 	proven int           // pieces that were right
-	took   time.Duration // how long its last piece took; 0: none has come
+	took   time.Duration // how long its last whole piece took; 0: none has come
 	gone   bool
 }
 
@@ -188,33 +190,41 @@ func (p *puller) assign() {
 	for more := true; more; {
 		more = false
 		for _, h := range p.peers {
-			if h.gone || h.flying >= maxFlying || h.flying+h.put >= min(maxUnproven, 1+h.proven) {
+			if h.gone || h.flying >= h.most() {
 				continue
 			}
-			if number := p.next(h); number >= 0 {
+			number := p.blocking(h)
+			if h.flying+h.put < min(maxUnproven, 1+h.proven) {
+				number = p.next(h)
+			}
+			if number >= 0 {
 				p.ask(h, number)
 				more = true
 			}
 		}
 	}
-	if p.flying == 0 {
-		p.unblock()
-	}
 }
 
-// unblock asks for the piece that must be proven next, of one who may not be
-// asked for more: it was lost with another peer, and those that have come prove
-// nothing without it.
-func (p *puller) unblock() {
-	if p.low <= p.floor() || p.pieces[p.low-1].got != nil {
-		return
+// most is how many requests to a peer may be under way.
+func (h *holder) most() int {
+	if h.took < slowPiece {
+		return maxFlying
 	}
-	for _, h := range p.peers {
-		if !h.gone {
-			p.ask(h, p.low-1)
-			return
-		}
+	return 1
+}
+
+// blocking is the piece that must be proven next, if another peer takes too long
+// for it, or it was lost with one and nobody is left who may be asked: those that
+// have come prove nothing without it, however many. -1: it is not so.
+func (p *puller) blocking(h *holder) int {
+	i := p.low - 1
+	if i < p.floor() || p.pieces[i].got != nil {
+		return -1
 	}
+	if asked := p.pieces[i].asked; p.flying == 0 || len(asked) == 1 && asked[0].keepsWaiting(h) {
+		return i
+	}
+	return -1
 }
 
 // next is the piece that h should be asked for: the last one that nobody has
@@ -227,19 +237,17 @@ func (p *puller) next(h *holder) int {
 		case one.got != nil:
 		case len(one.asked) == 0:
 			return i
-		case late < 0 && len(one.asked) == 1 && one.asked[0].of != h && time.Since(one.asked[0].began) > h.haste():
+		case late < 0 && len(one.asked) == 1 && one.asked[0].keepsWaiting(h):
 			late = i
 		}
 	}
 	return late
 }
 
-// haste is how long others may take for a piece before h is asked for it too.
-func (h *holder) haste() time.Duration {
-	if h.took == 0 {
-		return hastiness
-	}
-	return max(2*h.took, pieceTick)
+// keepsWaiting tells whether another peer takes longer than h, which has shown
+// how fast it is, would have needed twice.
+func (r *request) keepsWaiting(h *holder) bool {
+	return r.of != h && h.took > 0 && time.Since(r.began) > max(2*h.took, hastiness)
 }
 
 func (p *puller) ask(h *holder, number int) {
@@ -297,7 +305,9 @@ func (p *puller) settle(r *request) error {
 		p.lose(h, r.err)
 		return nil
 	}
-	h.took = time.Since(r.began)
+	if r.number < len(p.pieces)-1 { // the last one may be short
+		h.took = time.Since(r.began)
+	}
 	p.modified = r.date
 	p.keep(r, one)
 	return p.prove()

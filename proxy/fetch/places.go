@@ -17,14 +17,43 @@ const (
 	// nothing. It may have been busy, or asleep.
 	shunnedFor = time.Minute
 
+	// maxStrikes is how often in a row a node may fail to give what it is said to
+	// have, which once or twice is bad luck.
+	maxStrikes = 4
+
 	// maxPlaces bounds how many nodes are remembered.
 	maxPlaces = 1024
 )
 
 // places are nodes that are not to be read from for a while.
 type places struct {
-	mu    sync.Mutex // guards following
-	until map[netip.AddrPort]time.Time
+	mu      sync.Mutex // guards following
+	until   map[netip.AddrPort]time.Time
+	strikes map[netip.AddrPort]int
+}
+
+// strike adds p for d when it has failed often enough.
+func (s *places) strike(p Peer, d time.Duration) {
+	s.mu.Lock()
+	if s.strikes == nil || len(s.strikes) >= maxPlaces {
+		s.strikes = map[netip.AddrPort]int{}
+	}
+	s.strikes[p.Addr]++
+	out := s.strikes[p.Addr] >= maxStrikes
+	if out {
+		delete(s.strikes, p.Addr)
+	}
+	s.mu.Unlock()
+	if out {
+		s.add(p, d)
+	}
+}
+
+// clear forgets p's strikes: it has just given what it has.
+func (s *places) clear(p Peer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.strikes, p.Addr)
 }
 
 func (s *places) add(p Peer, d time.Duration) {

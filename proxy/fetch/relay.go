@@ -20,6 +20,10 @@ const (
 	relayPatience = 2 * time.Second
 	perPlace      = 500 * time.Millisecond
 
+	// maxDepth bounds the places between: a tree of 255 askers has eight levels,
+	// and it is a home that says where in it this node is.
+	maxDepth = 8
+
 	// complaints is how often the homes are asked in a row, askAgain apart.
 	complaints = 5
 
@@ -52,7 +56,8 @@ func (s *search) coming(a Answer) (Answer, error) {
 	}
 	st := s.read(places[0])
 	defer st.stop()
-	return s.watch(st, relayPatience+perPlace*time.Duration(bits.Len(uint(max(a.Number, 0)))))
+	depth := min(bits.Len(uint(max(a.Number, 0))), maxDepth)
+	return s.watch(st, relayPatience+perPlace*time.Duration(depth))
 }
 
 // watch waits for the end of a stream, and asks the homes for another place when

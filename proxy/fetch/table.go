@@ -37,6 +37,36 @@ func (f *Fetcher) join(want Want) (*transfer, error) {
 	return t, nil
 }
 
+// laneOf is where want waits among those who ask mirrors.
+func laneOf(want *Want) lane {
+	l := lane{flow: want.Flow}
+	if want.Background {
+		l.flow += " in the background"
+	}
+	if u, err := url.Parse(want.URL); err == nil {
+		l.host = u.Host
+	}
+	return l
+}
+
+// sourcesLocked is the ladder for want: the mirrors, without those that have
+// sent wrong bytes of it, unless no other is left and nothing else will do.
+func (f *Fetcher) sourcesLocked(want *Want) (sources []Source, suspect bool) {
+	urls := f.untaintedLocked(want)
+	suspect = len(urls) == 0
+	if suspect && want.Exact {
+		urls = want.urls() // one of them may have come to its senses
+	}
+	patience := time.Duration(0)
+	if len(urls) > 1 {
+		patience = nextMirror
+	}
+	for _, url := range urls {
+		sources = append(sources, &mirrorSource{up: f.cfg.Upstream, url: url, patience: patience})
+	}
+	return sources, suspect
+}
+
 // runningLocked is the transfer that serves want: that of its hash, or one of its
 // URL that began before the hash became known.
 func (f *Fetcher) runningLocked(want *Want) *transfer {

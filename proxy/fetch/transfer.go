@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"net/url"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -68,6 +67,9 @@ type transfer struct {
 
 const allTrusted = math.MaxInt64
 
+// quickly is how much of a kept beginning is read again in no time, in bytes.
+const quickly = 4 << 20
+
 // A view is what those who want to read may know.
 type view struct {
 	head   Head
@@ -91,35 +93,6 @@ func (f *Fetcher) newTransferLocked(want Want) *transfer {
 	t.ctx, t.stop = context.WithCancel(f.ctx)
 	t.calm, t.hurry = context.WithCancel(t.ctx)
 	return t
-}
-
-func laneOf(want *Want) lane {
-	l := lane{flow: want.Flow}
-	if want.Background {
-		l.flow += " in the background"
-	}
-	if u, err := url.Parse(want.URL); err == nil {
-		l.host = u.Host
-	}
-	return l
-}
-
-// sourcesLocked is the ladder for want: the mirrors, without those that have
-// sent wrong bytes of it, unless no other is left and nothing else will do.
-func (f *Fetcher) sourcesLocked(want *Want) (sources []Source, suspect bool) {
-	urls := f.untaintedLocked(want)
-	suspect = len(urls) == 0
-	if suspect && want.Exact {
-		urls = want.urls() // one of them may have come to its senses
-	}
-	patience := time.Duration(0)
-	if len(urls) > 1 {
-		patience = nextMirror
-	}
-	for _, url := range urls {
-		sources = append(sources, &mirrorSource{up: f.cfg.Upstream, url: url, patience: patience})
-	}
-	return sources, suspect
 }
 
 // have is how many bytes have arrived at the front.
@@ -202,6 +175,7 @@ func (t *transfer) open() error {
 		g.Suspend()
 		return errTooFar
 	}
+	t.entry.opened(g.Len() <= quickly)
 	if err := g.Resume(); err != nil {
 		g.Discard(err)
 		return storageError{err}

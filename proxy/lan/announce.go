@@ -145,7 +145,7 @@ func (n *Node) spread(blobs map[Digest]news) {
 }
 
 func (n *Node) tell(home discovery.Member, one news) {
-	if !n.isSelf(home) && !n.announces.add(home, one) {
+	if !n.isSelf(home) && !n.announces.Add(home, one) {
 		n.newsLost(home, nil)
 	}
 }

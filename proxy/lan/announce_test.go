@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"apt-dht/discovery"
+	"apt-dht/proxy/fetch"
+	"apt-dht/proxy/peer"
 )
 
 // listener is a member that notes what is announced to it.
@@ -52,7 +54,7 @@ func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for _, h := range q.Gone {
 		l.gone[Digest(h)]++
 	}
-	write(w, done{spoken})
+	peer.Answer(w, done{spoken})
 }
 
 func (l *listener) heard() (have, times int) {
@@ -231,7 +233,7 @@ func TestLiar(t *testing.T) {
 	say()
 	expect(t, nodes[0].findNow(d, true), "held 3")
 	for range 3 {
-		nodes[0].Liar(peer(nodes[3].Member), d, "piece 4 is not the file's")
+		nodes[0].Liar(fetch.Peer(nodes[3].Member), d, "piece 4 is not the file's")
 	}
 	say()
 	expect(t, nodes[0].findNow(d, true), "leased")

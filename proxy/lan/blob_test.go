@@ -13,12 +13,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"apt-dht/proxy/fetch"
+	"apt-dht/proxy/peer"
 	"apt-dht/store"
 )
 
@@ -99,17 +100,27 @@ func TestBlobNotHere(t *testing.T) {
 	}
 }
 
-// A peer that accepts and says nothing costs patience.
+// A peer that accepts and says nothing is probed, and left as soon as it proves
+// dead; one that lives has time.
 func TestSilentPeer(t *testing.T) {
-	nodes := startNodes(t, 2)
-	nodes[1].pause()
-	began := time.Now()
-	_, _, err := nodes[0].get(nodes[1], digestOf(1), 0, -1)
-	if took := time.Since(began); took > patience+100*time.Millisecond {
-		t.Errorf("it took %s", took)
-	}
-	if !errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, fetch.ErrNotHere) {
-		t.Errorf("the error is %v", err)
+	for _, dead := range []bool{true, false} {
+		nodes := startNodes(t, 2)
+		nodes[1].pause()
+		if dead {
+			nodes[0].members.onProbe = nodes[0].members.Failed
+		}
+		began := time.Now()
+		_, _, err := nodes[0].get(nodes[1], digestOf(1), 0, -1)
+		took := time.Since(began)
+		if probed := nodes[0].members.probes(); !slices.Contains(probed, nodes[1].ID) {
+			t.Errorf("dead %v: %v were probed", dead, probed)
+		}
+		if dead && took > headPatience/2 || !dead && took < headPatience {
+			t.Errorf("dead %v: it took %s", dead, took)
+		}
+		if err == nil || errors.Is(err, fetch.ErrNotHere) {
+			t.Errorf("dead %v: the error is %v", dead, err)
+		}
 	}
 }
 
@@ -215,67 +226,15 @@ func TestTooManyBlobs(t *testing.T) {
 	nodes[1].store.put(digestOf(1), []byte("x"))
 	source := nodes[0].Addr.Addr()
 	for range maxBlobsEach {
-		nodes[1].inflight.take(source)
+		nodes[1].inflight.Take(source)
 	}
 	if _, _, err := nodes[0].get(nodes[1], digestOf(1), 0, -1); !errors.Is(err, fetch.ErrNotHere) || !strings.Contains(err.Error(), "429") {
 		t.Errorf("the error is %v", err)
 	}
-	nodes[1].inflight.put(source)
+	nodes[1].inflight.Put(source)
 	if _, got, err := nodes[0].get(nodes[1], digestOf(1), 0, -1); string(got) != "x" {
 		t.Errorf("one less, and %q came: %v", got, err)
 	}
-}
-
-// TestLimits holds the bound for all.
-func TestLimits(t *testing.T) {
-	l := newLimits(2, 1)
-	a, b, c := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.0.0.3")
-	if !l.take(a) || l.take(a) || !l.take(b) || l.take(c) {
-		t.Error("not one each and two in all")
-	}
-	l.put(a)
-	if !l.take(c) || l.take(a) {
-		t.Error("what was put back is not to be had once")
-	}
-}
-
-// A reader that takes nothing is cut off; deadlines end with their answer.
-func TestReaderThatDoesNotRead(t *testing.T) {
-	w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
-	s := newSender(w)
-	if _, err := s.ReadFrom(&io.LimitedReader{R: bytes.NewReader(bytesOf(10)), N: 10}); err != nil || w.set == 0 {
-		t.Errorf("a body was written with %d deadlines: %v", w.set, err)
-	}
-	f, err := os.Create(t.TempDir() + "/file")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	f.WriteAt([]byte{1}, 5*sendStep-1)
-	w.set = 0
-	if n, err := s.ReadFrom(&io.LimitedReader{R: f, N: 5 * sendStep}); n != 5*sendStep || err != nil || w.set < 5 {
-		t.Errorf("%d bytes were sent with %d deadlines: %v", n, w.set, err)
-	}
-	if left := time.Until(w.last); left > readerStall || left < readerStall/2 {
-		t.Errorf("the last deadline is in %s", left)
-	}
-	s.end()
-	if !w.last.IsZero() {
-		t.Error("the deadline outlives the answer")
-	}
-}
-
-// deadlines counts the write deadlines that are set.
-type deadlines struct {
-	*httptest.ResponseRecorder
-	set  int
-	last time.Time
-}
-
-func (d *deadlines) SetWriteDeadline(at time.Time) error {
-	d.set++
-	d.last = at
-	return nil
 }
 
 // A holder's answer is checked before a byte of it is taken.
@@ -295,11 +254,11 @@ func TestAnswersForBlobs(t *testing.T) {
 		"impossible range":    {206, map[string]string{"Content-Range": "bytes 3-2/99"}, 3, "another range"},
 		"beyond the end":      {206, map[string]string{"Content-Range": "bytes 3-99/99"}, 3, "another range"},
 		"moved":               {302, map[string]string{"Location": "http://127.0.0.1:1/"}, 0, "302"},
-		"state":               {206, map[string]string{"Content-Range": "bytes 1048576-1048580/1048581", stateField: strings.Repeat("ab", 32)}, 1 << 20, "state ab"},
-		"state off a border":  {206, map[string]string{"Content-Range": "bytes 3-7/99", stateField: strings.Repeat("ab", 32)}, 3, "no state"},
-		"state that is none":  {206, map[string]string{"Content-Range": "bytes 1048576-1048580/1048581", stateField: "xyz"}, 1 << 20, "no state"},
+		"state":               {206, map[string]string{"Content-Range": "bytes 1048576-1048580/1048581", peer.StateField: strings.Repeat("ab", 32)}, 1 << 20, "state ab"},
+		"state off a border":  {206, map[string]string{"Content-Range": "bytes 3-7/99", peer.StateField: strings.Repeat("ab", 32)}, 3, "no state"},
+		"state that is none":  {206, map[string]string{"Content-Range": "bytes 1048576-1048580/1048581", peer.StateField: "xyz"}, 1 << 20, "no state"},
 		"date that is none":   {200, map[string]string{"Last-Modified": "yesterday"}, 0, "no date"},
-		"growing":             {200, map[string]string{growingField: "1"}, 0, "growing"},
+		"growing":             {200, map[string]string{peer.GrowingField: "1"}, 0, "growing"},
 		"says it is growing?": {200, nil, 0, "not growing"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -3,19 +3,16 @@
 package lan
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"time"
 
 	"apt-dht/discovery"
+	"apt-dht/proxy/peer"
 )
 
 const (
@@ -55,7 +52,7 @@ func newProbing() *http.Transport {
 
 // Probe asks the node at addr for its id (discovery.Config.Probe).
 func (n *Node) Probe(ctx context.Context, addr netip.AddrPort) (id string, err error) {
-	resp, err := n.probing.RoundTrip(newRequest(ctx, http.MethodGet, addr, "ping"))
+	resp, err := n.probing.RoundTrip(peer.NewRequest(ctx, http.MethodGet, addr, Prefix+"ping"))
 	if err != nil {
 		return "", fmt.Errorf("lan: ping %s: %w", addr, err)
 	}
@@ -68,35 +65,14 @@ func (n *Node) Probe(ctx context.Context, addr netip.AddrPort) (id string, err e
 	return answer.ID, nil
 }
 
-// newRequest names what is below Prefix at a node.
-func newRequest(ctx context.Context, method string, addr netip.AddrPort, path string) *http.Request {
-	r := &http.Request{
-		Method:     method,
-		URL:        &url.URL{Scheme: "http", Host: addr.String(), Path: Prefix + path},
-		Proto:      "HTTP/1.1",
-		ProtoMajor: 1,
-		ProtoMinor: 1,
-		Header:     http.Header{"User-Agent": {"apt-dht"}},
-	}
-	return r.WithContext(ctx)
-}
-
 // ask puts a question to a member and reads the answer.
 func (n *Node) ask(m discovery.Member, path string, timeout time.Duration, question any, answer message) error {
 	ctx, cancel := context.WithTimeout(n.ctx, timeout)
 	defer cancel()
-	body, err := json.Marshal(question)
+	r, err := peer.NewQuestion(ctx, m.Addr, Prefix+path, question)
 	if err != nil {
 		return fmt.Errorf("lan: %s: %w", path, err)
 	}
-	r := newRequest(ctx, http.MethodPost, m.Addr, path)
-	r.Header["Content-Type"] = []string{"application/json"}
-	// All questions may be repeated: one that meets a connection just being
-	// closed is sent on another. The empty field itself is not sent.
-	r.Header["Idempotency-Key"] = nil
-	r.ContentLength = int64(len(body))
-	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-	r.Body, _ = r.GetBody()
 	resp, err := n.transport.RoundTrip(r)
 	if err != nil {
 		return fmt.Errorf("lan: %s of %s: %w", path, m.Addr, err)
@@ -109,22 +85,10 @@ func (n *Node) ask(m discovery.Member, path string, timeout time.Duration, quest
 	return nil
 }
 
-// errBusy: a node answers, but not this question now.
-var errBusy = errors.New("it has too much to do")
-
 func readAnswer(resp *http.Response, most int64, answer message) error {
-	if resp.StatusCode == http.StatusTooManyRequests {
-		return errBusy
-	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("it answered %q", resp.Status)
-	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
+	body, err := peer.ReadAnswer(resp, most)
 	if err != nil {
 		return err
-	}
-	if int64(len(body)) > most {
-		return fmt.Errorf("it answered more than %d bytes", most)
 	}
 	return decode(body, answer)
 }
@@ -136,7 +100,7 @@ func (n *Node) askMember(m discovery.Member, path string, timeout time.Duration,
 	if err == nil {
 		return true
 	}
-	if n.ctx.Err() == nil && !errors.Is(err, errBusy) {
+	if n.ctx.Err() == nil && !errors.Is(err, peer.ErrBusy) {
 		n.cfg.Log.Debug("a node of the LAN failed", "id", m.ID, "err", err)
 		n.cfg.Members.Failed(m.ID)
 	}

@@ -9,119 +9,71 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"strconv"
-	"strings"
-	"sync/atomic"
 	"time"
 
 	"apt-dht/proxy/fetch"
-	"apt-dht/store"
+	"apt-dht/proxy/peer"
+)
+
+const (
+	// headPatience is how long a living peer may take to begin an answer: its
+	// processor or its cable may be busy.
+	headPatience = 2 * time.Second
+
+	// lookEvery is how often it is looked whether a silent peer is still alive.
+	lookEvery = 50 * time.Millisecond
 )
 
 // Fetch implements fetch.LAN. The error wraps fetch.ErrNotHere where the peer
-// answers, but does not give the blob; otherwise it could not be reached.
+// answers, but does not give the blob; otherwise it could not be reached. A peer
+// that is silent is probed meanwhile, and left as soon as it proves dead.
 func (n *Node) Fetch(ctx context.Context, p fetch.Peer, d fetch.Digest, from, to int64) (*fetch.PeerBody, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	r := newRequest(ctx, http.MethodGet, p.Addr, "blob/"+hex.EncodeToString(d[:]))
-	if from > 0 || to >= 0 {
-		r.Header["Range"] = []string{rangeOf(from, to)}
-	}
-	impatience := time.AfterFunc(patience, cancel)
-	resp, err := n.transport.RoundTrip(r)
-	if !impatience.Stop() {
-		if err == nil {
-			resp.Body.Close()
-		}
-		err = fmt.Errorf("no answer within %s: %w", patience, os.ErrDeadlineExceeded)
-	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	heard := make(chan struct{})
+	defer close(heard)
+	silence := time.AfterFunc(patience, func() { n.watchSilent(p, heard, cancel) })
+	defer silence.Stop()
+	r := peer.NewRequest(ctx, http.MethodGet, p.Addr, Prefix+"blob/"+hex.EncodeToString(d[:]))
+	total := counter(&n.bytes, &n.bytes.from, p.ID)
+	body, err := peer.Get(n.transport, r, from, to, headPatience, func(read int) {
+		n.bytes.allFrom.Add(int64(read))
+		total.Add(int64(read))
+	})
 	if err != nil {
-		cancel()
+		cancel(nil)
 		return nil, fmt.Errorf("lan: blob %x of %s: %w", d, p.Addr, err)
 	}
-	body, err := readBlob(resp, from, to)
-	if err != nil {
-		cancel()
-		resp.Body.Close()
-		return nil, fmt.Errorf("lan: blob %x of %s: %w", d, p.Addr, err)
-	}
-	body.ReadCloser = &countedBody{
-		ReadCloser: resp.Body,
-		cancel:     cancel,
-		totals:     []*atomic.Int64{&n.bytes.allFrom, counter(&n.bytes, &n.bytes.from, p.ID)},
-	}
+	body.ReadCloser = &cancelling{body.ReadCloser, cancel}
 	return body, nil
 }
 
-func rangeOf(from, to int64) string {
-	if to < 0 {
-		return fmt.Sprintf("bytes=%d-", from)
+// watchSilent ends the wait for a peer's answer when the peer has died.
+func (n *Node) watchSilent(p fetch.Peer, heard <-chan struct{}, cancel context.CancelCauseFunc) {
+	if _, member := n.view.Load().byID[p.ID]; !member {
+		return
 	}
-	return fmt.Sprintf("bytes=%d-%d", from, to-1)
-}
-
-var errOtherRange = errors.New("it gives another range than the one asked for")
-
-// readBlob reads the head of an answer that must begin with the byte at from.
-func readBlob(resp *http.Response, from, to int64) (*fetch.PeerBody, error) {
-	body := &fetch.PeerBody{Size: resp.ContentLength, Growing: resp.Header.Get(growingField) != ""}
-	switch resp.StatusCode {
-	case http.StatusOK:
-		if from > 0 {
-			return nil, fmt.Errorf("%w: %w", fetch.ErrNotHere, errOtherRange)
+	n.Failed(p)
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for !n.dead(p.ID) {
+		select {
+		case <-heard:
+			return
+		case <-tick.C:
 		}
-	case http.StatusPartialContent:
-		first, size, ok := parseContentRange(resp.Header.Get("Content-Range"))
-		if !ok || first != from {
-			return nil, fmt.Errorf("%w: %w", fetch.ErrNotHere, errOtherRange)
-		}
-		body.Size = size
-	default:
-		return nil, fmt.Errorf("%w: it answered %q", fetch.ErrNotHere, resp.Status)
 	}
-	if state, ok := parseHash(resp.Header.Get(stateField)); ok && from > 0 && from%store.PieceSize == 0 {
-		body.State = &state
-	}
-	body.Modified, _ = http.ParseTime(resp.Header.Get("Last-Modified"))
-	return body, nil
+	cancel(errDead)
 }
 
-// parseContentRange reads bytes FIRST-LAST/SIZE; SIZE may be *, which is -1.
-func parseContentRange(field string) (first, size int64, ok bool) {
-	bounds, unit := strings.CutPrefix(field, "bytes ")
-	bounds, whole, slash := strings.Cut(bounds, "/")
-	begin, end, dash := strings.Cut(bounds, "-")
-	if !unit || !slash || !dash {
-		return 0, 0, false
-	}
-	start, err := strconv.ParseUint(begin, 10, 50)
-	last, err2 := strconv.ParseUint(end, 10, 50)
-	if err != nil || err2 != nil || last < start {
-		return 0, 0, false
-	}
-	if whole == "*" {
-		return int64(start), -1, true
-	}
-	total, err := strconv.ParseUint(whole, 10, 50)
-	return int64(start), int64(total), err == nil && last < total
-}
+var errDead = errors.New("the peer has died")
 
-// countedBody counts what is read of a peer's answer.
-type countedBody struct {
+// cancelling is a body that ends its request's context when it is closed.
+type cancelling struct {
 	io.ReadCloser
-	cancel context.CancelFunc
-	totals []*atomic.Int64
+	cancel context.CancelCauseFunc
 }
 
-func (b *countedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	for _, total := range b.totals {
-		total.Add(int64(n))
-	}
-	return n, err
-}
-
-func (b *countedBody) Close() error {
-	defer b.cancel()
-	return b.ReadCloser.Close()
+func (c *cancelling) Close() error {
+	defer c.cancel(nil)
+	return c.ReadCloser.Close()
 }

@@ -12,8 +12,6 @@ import (
 	"apt-dht/proxy/fetch"
 )
 
-type peer = fetch.Peer
-
 const (
 	// secondGrace is how much longer than the first home, which may be this node
 	// itself, the second may take to say that somebody has the blob after all.
@@ -40,7 +38,7 @@ type finding struct {
 	n      *Node
 	ctx    context.Context
 	q      fetch.Question
-	silent []peer
+	silent []fetch.Peer
 	asked  []*question // of this round, the first home first
 	mute   string      // the id of a first home that did not answer
 }
@@ -160,7 +158,7 @@ func (f *finding) avoid(heard [2]reply) {
 	for _, r := range heard {
 		for _, m := range r.found.From {
 			if _, ok := f.n.reachable(m); !ok && len(f.silent) < maxPlaces {
-				f.silent = append(f.silent[:len(f.silent):len(f.silent)], peer{ID: m.ID, Addr: m.Addr})
+				f.silent = append(f.silent[:len(f.silent):len(f.silent)], fetch.Peer{ID: m.ID, Addr: m.Addr})
 			}
 		}
 	}
@@ -202,8 +200,8 @@ func (f *finding) leased(found discovery.Found, home discovery.Member) fetch.Ans
 }
 
 // usable are the places that this node goes to.
-func (n *Node) usable(from []discovery.Member) []peer {
-	var peers []peer
+func (n *Node) usable(from []discovery.Member) []fetch.Peer {
+	var peers []fetch.Peer
 	for _, m := range from {
 		if p, ok := n.reachable(m); ok {
 			peers = append(peers, p)
@@ -215,14 +213,14 @@ func (n *Node) usable(from []discovery.Member) []peer {
 // reachable returns where a node that others name is: a member where it answered
 // our own probe, another where they say, but only on the link and at an
 // unprivileged port. Liars are nowhere.
-func (n *Node) reachable(m discovery.Member) (peer, bool) {
-	p := peer{ID: m.ID, Addr: m.Addr}
+func (n *Node) reachable(m discovery.Member) (fetch.Peer, bool) {
+	p := fetch.Peer{ID: m.ID, Addr: m.Addr}
 	if member, ok := n.view.Load().byID[m.ID]; ok {
 		p.Addr = member.Addr
 	} else if !n.mayConnect(m.Addr) {
-		return peer{}, false
+		return fetch.Peer{}, false
 	}
-	return p, m.ID != n.self.ID && !n.liars.has(p)
+	return p, m.ID != n.self.ID && !n.liars.Has(p)
 }
 
 // firstUnprivileged is the lowest port that any user may listen on.

@@ -3,11 +3,8 @@
 package lan
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"mime"
 	"net"
 	"net/http"
 	"net/netip"
@@ -16,10 +13,17 @@ import (
 	"github.com/gorilla/mux"
 
 	"apt-dht/discovery"
+	"apt-dht/proxy/fetch"
+	"apt-dht/proxy/peer"
 )
 
-// bodyTimeout is how long a question may take to arrive.
-const bodyTimeout = 5 * time.Second
+const (
+	// maxQuestions bounds the questions that are answered at a time, and
+	// maxQuestionsEach those of one address: a node has a few under way with
+	// another, one of each kind.
+	maxQuestions     = 256
+	maxQuestionsEach = 32
+)
 
 // Handler answers everything below /~/v1/lan/. It decides by itself who may ask.
 func (n *Node) Handler() http.Handler {
@@ -42,7 +46,7 @@ func (n *Node) Handler() http.Handler {
 // is there.
 func (n *Node) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		source := sourceOf(r)
+		source := peer.SourceOf(r)
 		switch {
 		case n.ctx.Err() != nil:
 			http.Error(w, "apt-dht is shutting down", http.StatusServiceUnavailable)
@@ -54,82 +58,44 @@ func (n *Node) guard(next http.Handler) http.Handler {
 	})
 }
 
-// guardQuestion admits no browser that a web page sends here: one tells the
-// page's origin, and cannot send JSON unasked.
+// guardQuestion admits no browser that a web page sends here.
 func (n *Node) guardQuestion(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		source := sourceOf(r)
-		kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+		source := peer.SourceOf(r)
 		switch {
-		case kind != "application/json":
-			http.Error(w, "a question of the LAN is application/json", http.StatusUnsupportedMediaType)
-		case r.Header.Get("Origin") != "":
-			http.Error(w, "questions of the LAN are not for web pages", http.StatusForbidden)
-		case !n.asking.take(source):
-			tooMany(w)
+		case peer.NoWebPages(w, r):
+		case !n.asking.Take(source):
+			peer.TooMany(w, time.Second)
 		default:
-			defer n.asking.put(source)
+			defer n.asking.Put(source)
 			next.ServeHTTP(w, r)
 		}
 	})
 }
 
-func tooMany(w http.ResponseWriter) {
-	w.Header().Set("Retry-After", "1")
-	http.Error(w, "too many at a time", http.StatusTooManyRequests)
-}
-
-// sourceOf is the address that a request came from, with its zone if it is
-// link-local; the zero Addr, which is on no link, where there is none.
-func sourceOf(r *http.Request) netip.Addr {
-	source, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return source.Addr().Unmap()
-}
-
 // read reads a question; without one it has answered. The asker is who the
 // connection comes from.
 func (n *Node) read(w http.ResponseWriter, r *http.Request, question message, said *hello) (asker discovery.Member, ok bool) {
-	body, err := n.readBody(w, r)
-	if err == nil {
-		err = decode(body, question)
+	body, ok := peer.ReadQuestion(w, r, maxQuestion)
+	if !ok {
+		return asker, false
 	}
+	err := decode(body, question)
 	if err == nil && said.ID == n.self.ID {
 		err = errors.New("a question in this node's own name")
-	}
-	if tooLong := (*http.MaxBytesError)(nil); errors.As(err, &tooLong) {
-		http.Error(w, fmt.Sprintf("a question of the LAN has at most %d bytes", maxQuestion), http.StatusRequestEntityTooLarge)
-		return asker, false
 	}
 	if err != nil {
 		n.noteVersion(err, r.RemoteAddr)
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return asker, false
 	}
-	asker = discovery.Member{ID: said.ID, Addr: netip.AddrPortFrom(sourceOf(r), said.Port)}
+	asker = discovery.Member{ID: said.ID, Addr: netip.AddrPortFrom(peer.SourceOf(r), said.Port)}
 	n.meet(asker)
 	return asker, true
 }
 
-func (n *Node) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	conn := http.NewResponseController(w)
-	conn.SetReadDeadline(time.Now().Add(bodyTimeout)) // where it cannot be set, the body is bounded all the same
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxQuestion))
-	if err == nil { // else net/http ends the connection
-		conn.SetReadDeadline(time.Time{})
-	}
-	return body, err
-}
-
-func write(w http.ResponseWriter, answer any) {
-	w.Header().Set("Content-Type", "application/json")
-	json.NewEncoder(w).Encode(answer) // who has gone needs no answer
-}
-
 func (n *Node) servePing(w http.ResponseWriter, r *http.Request) {
-	write(w, pong{n.hello(), n.cfg.Version})
+	peer.Answer(w, pong{n.hello(), n.cfg.Version})
 }
 
 func (n *Node) serveLookup(w http.ResponseWriter, r *http.Request) {
@@ -147,7 +113,7 @@ func (n *Node) serveLookup(w http.ResponseWriter, r *http.Request) {
 	for i, f := range n.lookup(asker, wants) {
 		answer.Found[i] = n.wireFound(f, here)
 	}
-	write(w, &answer)
+	peer.Answer(w, &answer)
 }
 
 // localAddr is the address of this node that the asker reached.
@@ -193,10 +159,10 @@ func (n *Node) serveAnnounce(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	if !n.liars.has(peer(holder)) {
+	if !n.liars.Has(fetch.Peer(holder)) {
 		n.home.Announce(holder, digests(q.Have), digests(q.Gone))
 	}
-	write(w, done{spoken})
+	peer.Answer(w, done{spoken})
 }
 
 func digests(hashes []hash) []Digest {
@@ -221,7 +187,7 @@ func (n *Node) serveLease(w http.ResponseWriter, r *http.Request) {
 	for _, d := range n.home.Progress(holder, leases) {
 		answer.Lost = append(answer.Lost, hash(d))
 	}
-	write(w, &answer)
+	peer.Answer(w, &answer)
 }
 
 // serveCopy takes grants from a first home that answered our probe at the address
@@ -235,7 +201,7 @@ func (n *Node) serveCopy(w http.ResponseWriter, r *http.Request) {
 	if n.met.knows(first) {
 		n.home.Copy(first, n.copied(first, q.Grants))
 	}
-	write(w, done{spoken})
+	peer.Answer(w, done{spoken})
 }
 
 // copied reads grants. Askers that are neither members nor on the link are left

@@ -244,7 +244,7 @@ func TestTooManyQuestions(t *testing.T) {
 	node := startNodes(t, 1)[0]
 	source := netip.MustParseAddr("127.9.9.9")
 	for range maxQuestionsEach {
-		if !node.asking.take(source) {
+		if !node.asking.Take(source) {
 			t.Fatal("the bound is lower than it says")
 		}
 	}
@@ -256,7 +256,7 @@ func TestTooManyQuestions(t *testing.T) {
 		t.Errorf("another node is answered %d", got.Code)
 	}
 	for range maxQuestionsEach {
-		node.asking.put(source)
+		node.asking.Put(source)
 	}
 	if got := send(node, "POST", "lookup", onLink, `{`+testHello+`}`); got.Code != http.StatusOK {
 		t.Errorf("afterwards the answer is %d", got.Code)

@@ -150,7 +150,7 @@ func (n *Node) report(home discovery.Member, r report) {
 		n.lose(home, n.home.Progress(n.self, []discovery.LeaseProgress{progressOf(r)}))
 		return
 	}
-	n.reports.add(home, r) // if there is room; there is another report soon
+	n.reports.Add(home, r) // if there is room; there is another report soon
 }
 
 func progressOf(r report) discovery.LeaseProgress {

@@ -37,6 +37,8 @@ func digestOf(i int) Digest {
 
 // fakeMembers is the membership as a test sets it.
 type fakeMembers struct {
+	onProbe func(id string) // set before use
+
 	mu      sync.Mutex // guards following
 	list    []discovery.Member
 	failed  map[string]int
@@ -104,8 +106,11 @@ func (f *fakeMembers) OnLink(addr netip.Addr) bool {
 
 func (f *fakeMembers) ProbeNow(id string) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.probed = append(f.probed, id)
+	f.mu.Unlock()
+	if f.onProbe != nil {
+		f.onProbe(id)
+	}
 }
 
 func (f *fakeMembers) probes() []string {

@@ -17,6 +17,7 @@ import (
 
 	"apt-dht/discovery"
 	"apt-dht/proxy/fetch"
+	"apt-dht/proxy/peer"
 )
 
 // Members is what a Node needs of [discovery.LAN].
@@ -95,20 +96,20 @@ type Node struct {
 	transport *http.Transport
 	probing   *http.Transport
 	blobs     Blobs
-	inflight  *limits // blobs being given
-	asking    *limits // questions being answered
+	inflight  *peer.Limits // blobs being given
+	asking    *peer.Limits // questions being answered
 
-	questions *batcher[*question]
-	announces *batcher[news]
-	reports   *batcher[report]
-	copies    *batcher[discovery.Grant]
+	questions *peer.Batcher[discovery.Member, *question]
+	announces *peer.Batcher[discovery.Member, news]
+	reports   *peer.Batcher[discovery.Member, report]
+	copies    *peer.Batcher[discovery.Member, discovery.Grant]
 
 	stallers stallers
 	leases   leases
 	news     pending
 	anew     anew
 	met      acquaintances
-	liars    liars
+	liars    peer.Liars
 	bytes    traffic
 
 	ctx      context.Context // ends with Run
@@ -135,14 +136,15 @@ func New(cfg Config) (*Node, error) {
 		transport: newTransport(),
 		probing:   newProbing(),
 		blobs:     noBlobs{},
-		inflight:  newLimits(maxBlobs, maxBlobsEach),
-		asking:    newLimits(maxQuestions, maxQuestionsEach),
+		inflight:  peer.NewLimits(maxBlobs, maxBlobsEach),
+		asking:    peer.NewLimits(maxQuestions, maxQuestionsEach),
 	}
 	n.ctx, n.stop = context.WithCancel(context.Background())
-	n.questions = &batcher[*question]{start: n.begin, send: n.sendQuestions, weigh: (*question).weigh, fail: n.failQuestions}
-	n.announces = &batcher[news]{start: n.begin, send: n.sendNews, fail: n.newsLost}
-	n.reports = &batcher[report]{start: n.begin, send: n.sendReports}
-	n.copies = &batcher[discovery.Grant]{start: n.begin, send: n.sendCopies}
+	n.questions = &peer.Batcher[discovery.Member, *question]{Start: n.begin, Send: n.sendQuestions, Fail: n.failQuestions, Most: maxBatch,
+		Weigh: (*question).weigh, Heaviest: maxWeight}
+	n.announces = &peer.Batcher[discovery.Member, news]{Start: n.begin, Send: n.sendNews, Fail: n.newsLost, Most: maxBatch}
+	n.reports = &peer.Batcher[discovery.Member, report]{Start: n.begin, Send: n.sendReports, Most: maxBatch}
+	n.copies = &peer.Batcher[discovery.Member, discovery.Grant]{Start: n.begin, Send: n.sendCopies, Most: maxBatch}
 	n.leases.init()
 	n.news.init()
 	n.anew.init()

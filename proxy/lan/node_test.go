@@ -3,6 +3,7 @@
 package lan
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -77,18 +78,20 @@ func TestMemberLeaves(t *testing.T) {
 	}
 }
 
-// Only a failure at the address where a member is speaks against it.
+// A failure as a source has a member probed, if it was at the address where it is
+// one; a member that answers no question is skipped.
 func TestFailed(t *testing.T) {
 	nodes := startNodes(t, 3)
 	nodes[0].Failed(fetch.Peer{ID: nodes[1].ID, Addr: nodes[2].Addr})
 	nodes[0].Failed(fetch.Peer{ID: digestID(7), Addr: nodes[1].Addr})
-	if nodes[0].dead(nodes[1].ID) || nodes[0].dead(nodes[2].ID) {
-		t.Error("a failure elsewhere counts")
+	if probed := nodes[0].members.probes(); len(probed) > 0 {
+		t.Errorf("a failure elsewhere has %v probed", probed)
 	}
 	nodes[0].Failed(fetch.Peer(nodes[1].Member))
-	if !nodes[0].dead(nodes[1].ID) || nodes[0].Alone() {
-		t.Error("a failure does not count, or too much")
+	if probed := nodes[0].members.probes(); !slices.Equal(probed, []string{nodes[1].ID}) || nodes[0].dead(nodes[1].ID) {
+		t.Errorf("%v are probed, dead: %v", probed, nodes[0].dead(nodes[1].ID))
 	}
+	nodes[0].members.Failed(nodes[1].ID)
 	nodes[2].members.Failed(nodes[1].ID) // else it sends copies
 	asked := nodes[1].asked.Load()
 	for i := range 20 {
@@ -105,7 +108,7 @@ func TestPlacesNotGoneTo(t *testing.T) {
 	nodes := startNodes(t, 4)
 	d := blobOf(nodes[0], 0, nodes[1], nodes[2])
 	nodes[1].home.Announce(nodes[3].Member, []Digest{d}, nil)
-	nodes[0].Liar(peer(nodes[3].Member), d, "it lied")
+	nodes[0].Liar(fetch.Peer(nodes[3].Member), d, "it lied")
 	a := nodes[0].findNow(d, true)
 	expect(t, a, "leased")
 	if a.Number != 0 {

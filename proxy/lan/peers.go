@@ -3,10 +3,14 @@
 package lan
 
 import (
+	"encoding/hex"
+	"log/slog"
 	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"apt-dht/proxy/fetch"
 )
 
 // PeerStatus is what the status page tells of a member.
@@ -36,7 +40,7 @@ func (n *Node) Peers() []PeerStatus {
 			Alive:     n.cfg.Members.Alive(m.ID),
 			BytesFrom: from,
 			BytesTo:   to,
-			Liar:      n.liars.about(peer(m)),
+			Liar:      n.liars.About(fetch.Peer(m)),
 		})
 	}
 	return peers
@@ -96,4 +100,13 @@ func (t *traffic) forget(id string, addr netip.Addr) {
 	defer t.mu.Unlock()
 	delete(t.from, id)
 	delete(t.to, addr)
+}
+
+// Liar implements fetch.LAN: for a day the node is asked nothing, and nothing that
+// it says is used.
+func (n *Node) Liar(p fetch.Peer, d Digest, what string) {
+	if n.liars.Add(p, what) {
+		n.cfg.Log.Warn("a node of the LAN sent what is not the file; it is set aside for a day",
+			slog.String("id", p.ID), slog.Any("addr", p.Addr), slog.String("digest", hex.EncodeToString(d[:])), slog.String("what", what))
+	}
 }

@@ -13,7 +13,7 @@ import (
 // question is what one lookup asks one home.
 type question struct {
 	q      *fetch.Question
-	silent []peer
+	silent []fetch.Peer
 	home   discovery.Member
 	forced bool // the home shall act as the first
 	reply  chan reply
@@ -34,7 +34,7 @@ type reply struct {
 
 func (r reply) leased() bool { return r.ok && r.found.State == discovery.Lease }
 
-func newQuestion(q *fetch.Question, silent []peer, home discovery.Member, forced bool) *question {
+func newQuestion(q *fetch.Question, silent []fetch.Peer, home discovery.Member, forced bool) *question {
 	return &question{q: q, silent: silent, home: home, forced: forced, reply: make(chan reply, 1)}
 }
 
@@ -47,7 +47,7 @@ func (n *Node) put(q *question) {
 		q.deliver(n, reply{n.lookup(n.self, []discovery.Want{n.wantOf(q)})[0], true})
 		return
 	}
-	if !n.questions.add(q.home, q) {
+	if !n.questions.Add(q.home, q) {
 		q.deliver(n, reply{})
 	}
 }
@@ -100,7 +100,7 @@ func (n *Node) lookup(asker discovery.Member, wants []discovery.Want) []discover
 	for _, g := range discovery.Grants(asker, found) {
 		homes := n.homes(g.Hash)
 		if len(homes) == 2 && n.isSelf(homes[0]) {
-			n.copies.add(homes[1], g) // if there is room; it only helps
+			n.copies.Add(homes[1], g) // if there is room; it only helps
 		}
 	}
 	return found

@@ -74,7 +74,7 @@ func (n *Node) adoptRing(members []discovery.Member) {
 // alive reports whether a node is to be asked: this one, or a member that
 // answers and has not lied.
 func (n *Node) alive(id string) bool {
-	return id == n.self.ID || n.cfg.Members.Alive(id) && !n.liars.has(peer{ID: id, Addr: n.view.Load().byID[id].Addr})
+	return id == n.self.ID || n.cfg.Members.Alive(id) && !n.liars.Has(fetch.Peer{ID: id, Addr: n.view.Load().byID[id].Addr})
 }
 
 func (n *Node) dead(id string) bool { return !n.alive(id) }
@@ -103,10 +103,11 @@ func (n *Node) Alone() bool { return len(n.view.Load().members) == 0 }
 // isSelf tells this node among a blob's homes.
 func (n *Node) isSelf(m discovery.Member) bool { return m.ID == n.self.ID }
 
-// Failed implements fetch.LAN.
+// Failed implements fetch.LAN. One that is slow to give a file may only be busy,
+// and each change of who is alive moves homes: so it is probed first.
 func (n *Node) Failed(p fetch.Peer) {
 	if n.view.Load().byID[p.ID].Addr == p.Addr {
 		n.cfg.Log.Debug("a node of the LAN failed as a source", "id", p.ID, "addr", p.Addr)
-		n.cfg.Members.Failed(p.ID)
+		n.cfg.Members.ProbeNow(p.ID)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"apt-dht/discovery"
+	"apt-dht/proxy/peer"
 )
 
 const (
@@ -35,24 +36,24 @@ const (
 // serveRoot gives a signed root file that this node has.
 func (n *Node) serveRoot(w http.ResponseWriter, r *http.Request) {
 	name := r.URL.Query().Get("name")
-	source := sourceOf(r)
+	source := peer.SourceOf(r)
 	if n.cfg.Root == nil || name == "" || len(name) > maxRootName {
 		http.NotFound(w, r)
 		return
 	}
-	if !n.asking.take(source) {
-		tooMany(w)
+	if !n.asking.Take(source) {
+		peer.TooMany(w, time.Second)
 		return
 	}
-	defer n.asking.put(source)
+	defer n.asking.Put(source)
 	body, ok := n.cfg.Root(name)
 	if !ok {
 		http.NotFound(w, r)
 		return
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
-	out := newSender(w)
-	defer out.end()
+	out := newSender(w, nil)
+	defer out.End()
 	out.Write(body) // who has gone needs none
 }
 
@@ -97,7 +98,7 @@ func (n *Node) askRoot(ctx context.Context, m discovery.Member, name string) []b
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	impatience := time.AfterFunc(patience, cancel)
-	r := newRequest(ctx, http.MethodGet, m.Addr, "root")
+	r := peer.NewRequest(ctx, http.MethodGet, m.Addr, Prefix+"root")
 	r.URL.RawQuery = url.Values{"name": {name}}.Encode()
 	resp, err := n.transport.RoundTrip(r)
 	if err != nil {

@@ -3,8 +3,6 @@
 package lan
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +10,7 @@ import (
 	"regexp"
 
 	"apt-dht/discovery"
+	"apt-dht/proxy/peer"
 )
 
 // Digest is a SHA-256.
@@ -32,6 +31,10 @@ const (
 	maxQuestion = 256 << 10
 	maxAnswer   = 512 << 10
 
+	// maxWeight bounds what travels in one question, in bytes as weighed: some
+	// room is left for its frame.
+	maxWeight = maxQuestion - 1<<10
+
 	// maxPlaces bounds the places that one entry names.
 	maxPlaces = 16
 
@@ -39,37 +42,7 @@ const (
 	maxOffset = 1 << 50
 )
 
-// hash is a Digest that is written as 64 lower-case hexadecimal digits.
-type hash Digest
-
-var errHash = errors.New("a hash is 64 lower-case hexadecimal digits")
-
-func (h hash) MarshalText() ([]byte, error) {
-	return hex.AppendEncode(make([]byte, 0, 2*len(h)), h[:]), nil
-}
-
-func (h *hash) UnmarshalText(text []byte) error {
-	d, ok := parseHash(string(text))
-	if !ok {
-		return errHash
-	}
-	*h = hash(d)
-	return nil
-}
-
-// parseHash reads the one way in which a hash is written.
-func parseHash(text string) (d Digest, ok bool) {
-	if len(text) != 2*sha256.Size {
-		return d, false
-	}
-	for i := range len(text) {
-		if c := text[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return d, false
-		}
-	}
-	_, err := hex.Decode(d[:], []byte(text))
-	return d, err == nil
-}
+type hash = peer.Hash
 
 // place names a node for others. Its address is an IP address and a port,
 // without a zone: a zone means nothing on another machine.

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
-package lan
+package peer
 
 import (
-	"encoding/hex"
-	"log/slog"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -20,8 +18,9 @@ const (
 	maxLiars = 1024
 )
 
-// liars are the nodes that are set aside, by id and by address.
-type liars struct {
+// Liars are the nodes that are set aside for a day, by id and by address. The
+// zero value is ready.
+type Liars struct {
 	any atomic.Bool // there was one: most nodes never meet one
 
 	mu     sync.Mutex // guards following
@@ -37,8 +36,8 @@ type lie struct {
 
 func (l lie) counts() bool { return !l.at.IsZero() && time.Since(l.at) < asideFor }
 
-// add reports whether p was not set aside already.
-func (l *liars) add(p peer, what string) bool {
+// Add reports whether p was not set aside already.
+func (l *Liars) Add(p fetch.Peer, what string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.byID == nil || len(l.byID) >= maxLiars {
@@ -51,7 +50,8 @@ func (l *liars) add(p peer, what string) bool {
 	return !known
 }
 
-func (l *liars) has(p peer) bool {
+// Has tells whether p's id or address is set aside.
+func (l *Liars) Has(p fetch.Peer) bool {
 	if !l.any.Load() {
 		return false
 	}
@@ -60,8 +60,8 @@ func (l *liars) has(p peer) bool {
 	return l.byID[p.ID].counts() || l.byAddr[p.Addr].counts()
 }
 
-// about tells what p did, nothing if it is not set aside.
-func (l *liars) about(p peer) string {
+// About tells what p did, nothing if it is not set aside.
+func (l *Liars) About(p fetch.Peer) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, lie := range []lie{l.byID[p.ID], l.byAddr[p.Addr]} {
@@ -70,13 +70,4 @@ func (l *liars) about(p peer) string {
 		}
 	}
 	return ""
-}
-
-// Liar implements fetch.LAN: for a day the node is asked nothing, and nothing that
-// it says is used.
-func (n *Node) Liar(p fetch.Peer, d Digest, what string) {
-	if n.liars.add(p, what) {
-		n.cfg.Log.Warn("a node of the LAN sent what is not the file; it is set aside for a day",
-			slog.String("id", p.ID), slog.Any("addr", p.Addr), slog.String("digest", hex.EncodeToString(d[:])), slog.String("what", what))
-	}
 }

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package peer
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestAnswers(t *testing.T) {
+	for name, test := range map[string]struct {
+		code int
+		body string
+		want string
+	}{
+		"right":    {200, "12345", ""},
+		"too long": {200, "123456", "more than 5 bytes"},
+		"busy":     {429, "", ErrBusy.Error()},
+		"error":    {500, "", "Internal Server Error"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			resp, _ := answering(test.code, test.body)(nil)
+			body, err := ReadAnswer(resp, 5)
+			if test.want == "" && (err != nil || string(body) != test.body) ||
+				test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+				t.Errorf("%q is read: %v", body, err)
+			}
+		})
+	}
+}
+
+// A question can be sent once more as it is.
+func TestQuestionsMayBeRepeated(t *testing.T) {
+	r, err := NewQuestion(t.Context(), someAddr, "/have", map[string]int{"v": 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		body, err := io.ReadAll(r.Body)
+		if err != nil || string(body) != `{"v":1}` || r.ContentLength != int64(len(body)) {
+			t.Errorf("the body is %q of %d: %v", body, r.ContentLength, err)
+		}
+		if r.Body, err = r.GetBody(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r.URL.String() != "http://5.6.7.8:9978/have" || r.Method != http.MethodPost {
+		t.Errorf("it goes to %s %s", r.Method, r.URL)
+	}
+}
+
+func TestQuestionsAreBounded(t *testing.T) {
+	for body, want := range map[string]int{"12345": 200, "123456": 413} {
+		w := httptest.NewRecorder()
+		got, ok := ReadQuestion(w, httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body)), 5)
+		if ok != (want == 200) || ok && string(got) != body || w.Code != want {
+			t.Errorf("%q is read as %q, %t, %d", body, got, ok, w.Code)
+		}
+	}
+	w := httptest.NewRecorder()
+	if TooMany(w, 90*time.Second); w.Code != 429 || w.Header().Get("Retry-After") != "90" {
+		t.Errorf("it is refused with %d until %q", w.Code, w.Header().Get("Retry-After"))
+	}
+}
