@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 func init() {
@@ -103,7 +104,7 @@ func lanHomeSendsToOthers(t *testing.T, w *world) {
 		go server.Serve(l)
 		t.Cleanup(func() { server.Close() })
 	}
-	wantUnharmed(t, w, m, cost)
+	wantUnharmed(t, w, m, lieCost)
 	if liar.times(lanLookup) == 0 || visited.Load() > 0 {
 		t.Errorf("the home was asked %d times, and others were visited %d times", liar.times(lanLookup), visited.Load())
 	}
@@ -136,7 +137,7 @@ func lanHoardedLeases(t *testing.T, w *world, relay lie) {
 	_, m, liar := startWithLiar(t, w, func(l *liar) { l.blob = relay })
 	liar.home = saying(lanAnswer{State: "none"})
 	liar.hoard(m)
-	wantUnharmed(t, w, m, cost)
+	wantUnharmed(t, w, m, lieCost)
 	if liar.times(strings.TrimSuffix(lanBlobs, "/")) == 0 {
 		t.Error("the holder of the leases was not asked for anything")
 	}

@@ -66,3 +66,16 @@ func TestQuestionsAreBounded(t *testing.T) {
 		t.Errorf("it is refused with %d until %q", w.Code, w.Header().Get("Retry-After"))
 	}
 }
+
+// Who asks is who the connection comes from.
+func TestSourceOf(t *testing.T) {
+	for remote, want := range map[string]string{
+		"10.0.0.1:5": "10.0.0.1", "[::ffff:10.0.0.1]:5": "10.0.0.1", "[fe80::1%eth0]:5": "fe80::1%eth0", "@": "invalid IP",
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.RemoteAddr = remote
+		if got := SourceOf(r); got.String() != want {
+			t.Errorf("%s comes from %s", remote, got)
+		}
+	}
+}

@@ -4,12 +4,17 @@ package peer
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net/http/httptest"
 	"net/netip"
 	"os"
+	"strings"
 	"testing"
 	"time"
+
+	"apt-dht/proxy/fetch"
+	"apt-dht/store"
 )
 
 // TestLimits holds the bound for all.
@@ -63,4 +68,74 @@ func (d *deadlines) SetWriteDeadline(at time.Time) error {
 	d.set++
 	d.last = at
 	return nil
+}
+
+// A stored blob comes whole or in one range, with the state where it begins.
+func TestServeStored(t *testing.T) {
+	f, err := os.Create(t.TempDir() + "/file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	const size = 2*store.PieceSize + 5
+	if err := f.Truncate(size); err != nil {
+		t.Fatal(err)
+	}
+	failing := errors.New("no states")
+	for _, test := range []struct {
+		field  string
+		pieces func(Digest) ([]Digest, error)
+		code   int
+		length int
+		state  string
+		err    error
+	}{
+		{"", nil, 200, size, "", nil},
+		{"bytes=1048576-", nil, 206, size - store.PieceSize, "", nil},
+		{"bytes=1048576-", told, 206, size - store.PieceSize, strings.Repeat("01", 32), nil},
+		{"bytes=2097152-2097153", told, 206, 2, strings.Repeat("02", 32), nil},
+		{"bytes=0-9", told, 206, 10, "", nil},
+		{"bytes=7-9", told, 206, 3, "", nil},
+		{"bytes=0-1,5-6", told, 200, size, "", nil}, // several ranges are not for nodes
+		{"bytes=-5", told, 200, size, "", nil},
+		{"bytes=1048576-", func(Digest) ([]Digest, error) { return nil, failing }, 206, size - store.PieceSize, "", failing},
+		{"bytes=1048576-", func(Digest) ([]Digest, error) { return nil, nil }, 206, size - store.PieceSize, "", nil},
+	} {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest("GET", "/", nil)
+		if test.field != "" {
+			r.Header.Set("Range", test.field)
+		}
+		var waited, sent int64
+		out := NewSender(w, Pace{
+			Step: 80_000, Stall: time.Second,
+			Wait: func(n int64) error { waited += n; return nil }, Sent: func(n int64) { sent += n },
+		})
+		err := ServeStored(out, r, Digest{}, &fetch.Shared{Size: size, File: f}, test.pieces)
+		if w.Code != test.code || w.Body.Len() != test.length || w.Header().Get(StateField) != test.state || !errors.Is(err, test.err) {
+			t.Errorf("%q: %d, %d bytes, state %q, %v", test.field, w.Code, w.Body.Len(), w.Header().Get(StateField), err)
+		}
+		if waited != int64(test.length) || sent != waited {
+			t.Errorf("%q: it waited for %d bytes and counted %d of %d", test.field, waited, sent, test.length)
+		}
+	}
+}
+
+func told(Digest) ([]Digest, error) {
+	return []Digest{Digest(bytes.Repeat([]byte{1}, 32)), Digest(bytes.Repeat([]byte{2}, 32))}, nil
+}
+
+// A body ends where its sender may not go on.
+func TestSendersThatMayNotGoOn(t *testing.T) {
+	w := httptest.NewRecorder()
+	left := int64(100)
+	out := NewSender(w, Pace{Step: 30, Stall: time.Second, Wait: func(n int64) error {
+		if left -= n; left < 0 {
+			return io.ErrClosedPipe
+		}
+		return nil
+	}})
+	if n, err := out.Write(make([]byte, 200)); n != 90 || !errors.Is(err, io.ErrClosedPipe) || w.Body.Len() != 90 {
+		t.Errorf("%d bytes were written, %d went out: %v", n, w.Body.Len(), err)
+	}
 }

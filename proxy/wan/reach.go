@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package wan
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"iter"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// helpersKey is where nodes that can be reached are found in the DHT, to be asked
+// whether another can. It never has many: dht announces no key that has plenty.
+var helpersKey = keyOf(sha256.Sum256([]byte("apt-dht wan reach 1")))
+
+const (
+	// firstCheck gives the DHT time to find other nodes.
+	firstCheck = 5 * time.Second
+
+	// A node that was found to be reachable is checked again after againReached;
+	// one that was not, or that found nobody to check it, after a while that
+	// doubles up to a bound.
+	againReached   = 2 * time.Hour
+	againUnreached = 10 * time.Minute
+	againUnknown   = 10 * time.Second
+	latestUnknown  = 30 * time.Minute
+
+	// A check asks maxTried nodes at most, of them knownTried that have answered
+	// lately, and believes that the node cannot be reached when maxNo of different
+	// networks say so, or all who answer. One who reaches it is proof.
+	knownTried   = 4
+	maxTried     = 12
+	maxNo        = 3
+	checkTimeout = 30 * time.Second
+
+	// changes is how often the outside address is looked at.
+	changes = 5 * time.Second
+)
+
+// verdict is what others have found.
+type verdict int
+
+const (
+	unknown verdict = iota
+	reached
+	unreached
+)
+
+// reach is whether others can reach this node.
+type reach struct {
+	mu      sync.Mutex      // guards following
+	nonces  map[string]bool // of checks that go on: whether somebody came
+	verdict verdict
+	about   netip.AddrPort // the outside address of the verdict; zero: none was known
+	at      time.Time      // of the last check that came to a verdict
+}
+
+func (r *reach) conclude(v verdict, about netip.AddrPort, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if v == unknown && about == r.about {
+		return // what was found before still holds
+	}
+	r.verdict, r.about, r.at = v, about, now
+}
+
+// found is the verdict about an outside address.
+func (r *reach) found(about netip.AddrPort) (v verdict, at time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if about != r.about {
+		return unknown, time.Time{}
+	}
+	return r.verdict, r.at
+}
+
+// expect has somebody come with a nonce, until the returned function is called.
+func (r *reach) expect() (nonce string, end func()) {
+	var b [16]byte
+	rand.Read(b[:])
+	nonce = hex.EncodeToString(b[:])
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.nonces == nil {
+		r.nonces = make(map[string]bool)
+	}
+	r.nonces[nonce] = false
+	return nonce, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.nonces, nonce)
+	}
+}
+
+// came takes note of somebody with a nonce, and reports whether it is expected.
+func (r *reach) came(nonce string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, expected := r.nonces[nonce]
+	if expected {
+		r.nonces[nonce] = true
+	}
+	return expected
+}
+
+func (r *reach) hasCome(nonce string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.nonces[nonce]
+}
+
+// Reachable tells whether other nodes can reach this one, and at which port: if
+// one of them has, or the router or operator says so and those that have tried do
+// not deny it (dht.Config.Reachable).
+func (n *Node) Reachable() (port uint16, ok bool) {
+	outside, known := n.outside()
+	port = n.cfg.Port
+	if known {
+		port = outside.Port()
+	}
+	v, _ := n.reach.found(outside)
+	return port, v == reached || v == unknown && known
+}
+
+// outside is the address at which this node should be reached; zero: it is not
+// known.
+func (n *Node) outside() (addr netip.AddrPort, known bool) {
+	addr, known = n.cfg.External()
+	if !known {
+		addr = netip.AddrPort{}
+	}
+	return addr, known
+}
+
+// visited takes note of a stranger that has come: whoever comes from the
+// internet has reached this node.
+func (n *Node) visited(source netip.Addr) {
+	outside, known := n.outside()
+	if !isPublic(source) || known && (source == outside.Addr() || source.Is4() != outside.Addr().Is4()) {
+		return
+	}
+	n.reach.conclude(reached, outside, time.Now())
+}
+
+// watchReach has others check whether they can reach this node, until ctx ends.
+func (n *Node) watchReach(ctx context.Context) error {
+	if !sleep(ctx, firstCheck) {
+		return nil
+	}
+	outside, _ := n.outside()
+	for pause := time.Duration(0); ; {
+		v := n.check(ctx, outside)
+		if ctx.Err() != nil {
+			return nil
+		}
+		n.reach.conclude(v, outside, time.Now())
+		pause = nextCheck(v, pause)
+		if n.sameOutside(ctx, outside, pause) {
+			continue
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		outside, _ = n.outside()
+		pause = 0
+	}
+}
+
+// nextCheck is how long a check's verdict is left alone, after it was for last.
+func nextCheck(v verdict, last time.Duration) time.Duration {
+	switch v {
+	case reached:
+		return againReached
+	case unreached:
+		return min(max(2*last, againUnreached), againReached)
+	default:
+		return min(max(2*last, againUnknown), latestUnknown)
+	}
+}
+
+// sameOutside waits, and returns false as soon as the outside address is another
+// one or ctx has ended.
+func (n *Node) sameOutside(ctx context.Context, outside netip.AddrPort, wait time.Duration) bool {
+	for ; wait > 0; wait -= changes {
+		if !sleep(ctx, min(wait, changes)) {
+			return false
+		}
+		if now, _ := n.outside(); now != outside {
+			return false
+		}
+	}
+	return true
+}
+
+var errOther = errors.New("another node is there")
+
+// check asks others to connect to this node.
+func (n *Node) check(ctx context.Context, outside netip.AddrPort) verdict {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	nonce, end := n.reach.expect()
+	defer end()
+	port := n.cfg.Port
+	if outside.IsValid() {
+		port = outside.Port()
+	}
+	said := make(map[netip.Addr]bool) // the networks that have spoken
+	tried := 0
+	for addr := range n.helpers(ctx, outside) {
+		network := n.ownerOf(addr)
+		if said[network] {
+			continue
+		}
+		if tried++; tried > maxTried {
+			break
+		}
+		came, err := n.askReach(ctx, addr, port, nonce)
+		if n.reach.hasCome(nonce) {
+			return reached
+		}
+		if err == nil && !came {
+			said[network] = true
+		}
+		if len(said) >= maxNo {
+			break
+		}
+	}
+	if len(said) > 0 {
+		return unreached
+	}
+	return unknown
+}
+
+// ownerOf is whose word counts once: a network's, in a DHT of one's own an
+// address's.
+func (n *Node) ownerOf(addr netip.AddrPort) netip.Addr {
+	if n.cfg.Private {
+		return addr.Addr()
+	}
+	return networkOf(addr.Addr())
+}
+
+// helpers are nodes that may be able to say whether this one can be reached at
+// outside: of its family, for they connect back to where they are asked from.
+func (n *Node) helpers(ctx context.Context, outside netip.AddrPort) iter.Seq[netip.AddrPort] {
+	fits := func(addr netip.AddrPort) bool {
+		return n.mayDial(addr) && !n.liars.Has(n.liarAt(addr)) && !n.peers.resting(addr, time.Now()) &&
+			(!outside.IsValid() || addr.Addr().Is4() == outside.Addr().Is4())
+	}
+	return func(yield func(netip.AddrPort) bool) {
+		for _, addr := range n.peers.best(knownTried, time.Now()) {
+			if fits(addr) && !yield(addr) {
+				return
+			}
+		}
+		for addr := range n.cfg.DHT.Lookup(ctx, helpersKey) {
+			if fits(addr) && !yield(addr) {
+				return
+			}
+		}
+	}
+}
+
+// askReach asks a node to connect back to where the question comes from.
+func (n *Node) askReach(ctx context.Context, addr netip.AddrPort, port uint16, nonce string) (came bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout+helpTimeout)
+	defer cancel()
+	var answer reachAnswer
+	err = n.ask(ctx, addr, "reach", &reachQuestion{spoken, port, nonce}, maxSmall, &answer)
+	if err != nil {
+		n.noAnswer(addr, err)
+	}
+	return answer.Reached, err
+}

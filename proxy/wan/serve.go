@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package wan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"apt-dht/proxy/peer"
+)
+
+const (
+	// maxConns bounds the connections that are open, maxConnsEach those of one
+	// site, which may be several nodes.
+	maxConns     = 512
+	maxConnsEach = 24
+
+	// headTimeout is how long a request's head may take; idleTimeout, how long
+	// a connection may wait for one: longer than idleConn.
+	headTimeout = 5 * time.Second
+	idleTimeout = time.Minute
+
+	maxHead = 8 << 10
+)
+
+// Serve answers those who connect to l, until ctx ends; it closes l. Of what does
+// not begin as HTTP does, such as BitTorrent's handshakes and TLS, it closes the
+// connection without an answer. It may be called for several listeners.
+func (n *Node) Serve(ctx context.Context, l net.Listener) error {
+	server := &http.Server{
+		Handler:           n.Handler(),
+		ReadHeaderTimeout: headTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHead,
+		ErrorLog:          log.New(debugLog{n.cfg.Log}, "", 0),
+	}
+	defer context.AfterFunc(ctx, func() { server.Close() })()
+	err := server.Serve(&listener{Listener: l, conns: peer.NewLimits(maxConns, maxConnsEach)})
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	server.Close()
+	return fmt.Errorf("wan: listener %s: %w", l.Addr(), err)
+}
+
+// debugLog takes what net/http has to say of strangers.
+type debugLog struct{ log *slog.Logger }
+
+func (l debugLog) Write(p []byte) (int, error) {
+	l.log.Debug("a connection from the internet", "err", string(p))
+	return len(p), nil
+}
+
+// listener bounds the connections that are open.
+type listener struct {
+	net.Listener
+	conns *peer.Limits
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		tcp, ok := c.(*net.TCPConn)
+		if !ok {
+			return c, nil
+		}
+		site := siteOf(tcp.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap())
+		if l.conns.Take(site) {
+			return &conn{TCPConn: tcp, release: sync.OnceFunc(func() { l.conns.Put(site) })}, nil
+		}
+		c.Close()
+	}
+}
+
+// conn is a connection that is over when it does not begin as HTTP does. It is a
+// TCPConn so that files go out by sendfile.
+type conn struct {
+	*net.TCPConn
+	release func()
+	read    bool // something has been, by the one goroutine that reads
+}
+
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.TCPConn.Read(p)
+	if n == 0 || c.read {
+		return n, err
+	}
+	c.read = true
+	if p[0] != 'G' && p[0] != 'H' && p[0] != 'P' { // GET, HEAD, POST
+		return 0, io.EOF
+	}
+	return n, err
+}
+
+func (c *conn) Close() error {
+	c.release()
+	return c.TCPConn.Close()
+}

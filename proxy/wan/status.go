@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package wan
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// Status is what the node tells of itself.
+type Status struct {
+	// Reachable: other nodes can fetch from this one, at Port of its outside
+	// address.
+	Reachable bool   `json:"reachable"`
+	Port      uint16 `json:"port,omitempty"`
+	// Reach says in a sentence for people, without a full stop, whether others
+	// can reach this node, how that is known, and what to do if not.
+	Reach string `json:"reach"`
+	// Checked is when a node last tried. Zero: none has.
+	Checked time.Time `json:"checked,omitzero"`
+	// Offered is how many blobs may be given to others.
+	Offered int `json:"offered"`
+	// Uploads is how many are being given now.
+	Uploads int `json:"uploads"`
+	// BytesFrom and BytesTo are body bytes of blobs, all nodes together.
+	BytesFrom int64 `json:"bytes_from"`
+	BytesTo   int64 `json:"bytes_to"`
+	// Peers are the nodes that answered lately, the best first.
+	Peers []PeerStatus `json:"peers"`
+}
+
+// PeerStatus is what is known of another node.
+type PeerStatus struct {
+	Addr netip.AddrPort `json:"addr"`
+	// Seen is when it last answered.
+	Seen time.Time `json:"seen"`
+	// Rate is how fast its blobs came, in bytes per second. 0: not measured.
+	Rate int64 `json:"rate,omitempty"`
+	// Answer is how long it took to answer, on average.
+	Answer    time.Duration `json:"answer_ns,omitempty"`
+	BytesFrom int64         `json:"bytes_from"`
+	// Resting: it failed, and is left alone for a while.
+	Resting bool `json:"resting,omitempty"`
+}
+
+// Status tells what the node is doing now.
+func (n *Node) Status() Status {
+	port, ok := n.Reachable()
+	s := Status{
+		Reachable: ok,
+		Offered:   n.offered.count(),
+		Uploads:   n.uploads.InUse(),
+		BytesFrom: n.bytesFrom.Load(),
+		BytesTo:   n.bytesTo.Load(),
+		Peers:     n.peers.status(time.Now()),
+	}
+	if ok {
+		s.Port = port
+	}
+	outside, known := n.outside()
+	v, at := n.reach.found(outside)
+	s.Checked = at
+	s.Reach = reachText(v, outside, known, n.cfg.Port)
+	return s
+}
+
+// reachText is for people.
+func reachText(v verdict, outside netip.AddrPort, known bool, port uint16) string {
+	switch {
+	case v == reached && known:
+		return fmt.Sprintf("other nodes reach this one at %s", outside)
+	case v == reached:
+		return fmt.Sprintf("other nodes reach this one at TCP port %d", port)
+	case v == unreached && known:
+		return fmt.Sprintf("other nodes have tried, and cannot reach this one at %s: it only downloads. "+
+			"Let TCP and UDP port %d in through this machine's firewall, and forward port %d to it on the router", outside, port, outside.Port())
+	case v == unreached:
+		return fmt.Sprintf("other nodes have tried, and cannot reach this one at port %d: it only downloads. "+
+			"Forward TCP and UDP port %d to this machine on the router, or turn on UPnP or NAT-PMP there", port, port)
+	case known:
+		return fmt.Sprintf("other nodes should reach this one at %s; none has tried yet", outside)
+	default:
+		return fmt.Sprintf("it is not known whether other nodes reach this one at port %d, so it only downloads; none has tried yet", port)
+	}
+}
