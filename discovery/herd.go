@@ -29,6 +29,9 @@ const (
 	// unreached is how long an asker stays without a place that it can reach,
 	// while there are bytes to be had, before it gets a lease of its own.
 	unreached = 500 * time.Millisecond
+	// justSpoke is how long after its last word an asker counts that is thought to
+	// be dead: until it has been probed.
+	justSpoke = 250 * time.Millisecond
 	// herdAge is how long a blob without a lease, or without reports, is
 	// remembered when nobody asks for it.
 	herdAge = time.Minute
@@ -187,9 +190,10 @@ func (h *Home) heirLocked(now time.Time, g *herd) int {
 	return heir
 }
 
-// waitsLocked reports whether an asker is still there and wants the blob.
+// waitsLocked reports whether an asker is still there and wants the blob. One
+// that has just spoken is there, though it was too busy to answer somebody.
 func (h *Home) waitsLocked(now time.Time, a *asker) bool {
-	return a.peer != nil && !a.left && h.presentLocked(now, a.peer)
+	return a.peer != nil && !a.left && (h.presentLocked(now, a.peer) || !a.gone && now.Sub(a.heard) < justSpoke)
 }
 
 // placesLocked returns where an asker reads: the place ⌊(n−1)/2⌋ of the tree or

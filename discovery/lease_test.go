@@ -25,7 +25,8 @@ func TestLeaseEnds(t *testing.T) {
 		"announced":            {func(h *testHome) { h.announce(0, 0) }, Held, false},
 		"given up":             {func(h *testHome) { h.giveUp(0, 5) }, Lease, true},
 		"its holder left":      {func(h *testHome) { h.Forget(testMember(0).ID) }, Lease, true},
-		"its holder died":      {func(h *testHome) { h.dead[testMember(0).ID] = true }, Lease, true},
+		"its holder died":      {func(h *testHome) { h.dead[testMember(0).ID] = true; time.Sleep(justSpoke) }, Lease, true},
+		"its holder was busy":  {func(h *testHome) { h.dead[testMember(0).ID] = true }, Coming, false},
 		"its holder is silent": {func(h *testHome) { time.Sleep(leaseTerm) }, Lease, true},
 		"given up by another":  {func(h *testHome) { h.giveUp(2, 5) }, Coming, false},
 		"given up by its namesake": {func(h *testHome) {

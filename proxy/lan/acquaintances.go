@@ -91,6 +91,9 @@ func (a *acquaintances) due(m discovery.Member, now time.Time) bool {
 
 // meet is told of everyone who speaks.
 func (n *Node) meet(m discovery.Member) {
+	if _, member := n.view.Load().byID[m.ID]; member && !n.cfg.Members.Alive(m.ID) {
+		n.cfg.Members.ProbeNow(m.ID) // it is not dead, then
+	}
 	if !n.met.due(m, time.Now()) {
 		return
 	}
