@@ -16,6 +16,10 @@ const (
 	busName    = "org.freedesktop.DBus"
 	groupIface = avahiName + ".EntryGroup"
 
+	// ownerChanged is the signal that a daemon came or went. Avahi sends us others,
+	// unasked, about each group of records.
+	ownerChanged = busName + ".NameOwnerChanged"
+
 	// busTimeout bounds a call: Avahi answers within milliseconds.
 	busTimeout = 2 * time.Second
 

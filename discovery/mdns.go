@@ -5,6 +5,7 @@ package discovery
 import (
 	"context"
 	"log/slog"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,6 +53,7 @@ func newSupervisor(cfg Config, members *membership, current *atomic.Pointer[[]ni
 // run follows the interfaces and Avahi until ctx ends.
 func (s *supervisor) run(ctx context.Context) error {
 	defer s.stop()
+	s.tellMissing()
 	tick := time.NewTicker(scanAgain)
 	defer tick.Stop()
 	for {
@@ -61,9 +63,19 @@ func (s *supervisor) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case _, open := <-s.avahiEvents():
-			s.avahiChanged(open)
+		case event, open := <-s.avahiEvents():
+			s.avahiSaid(event, open)
 		case <-tick.C:
+		}
+	}
+}
+
+// tellMissing warns of interfaces that the configuration names, and that are not
+// there now: they may come, or be misspelt.
+func (s *supervisor) tellMissing() {
+	for _, name := range s.cfg.Interfaces {
+		if _, err := net.InterfaceByName(name); err != nil {
+			s.log.Warn("there is no such network interface at present; mDNS waits for it", "interface", name)
 		}
 	}
 }
@@ -176,6 +188,13 @@ func (s *supervisor) avahiEvents() <-chan *dbus.Signal {
 		return nil
 	}
 	return s.avahi.events
+}
+
+// avahiSaid acts on what came from the system bus, nothing where it is closed.
+func (s *supervisor) avahiSaid(event *dbus.Signal, open bool) {
+	if !open || event.Name == ownerChanged {
+		s.avahiChanged(open)
+	}
 }
 
 // avahiChanged acts on an avahi-daemon that came or went, or, with the bus no

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -18,6 +19,9 @@ const (
 	maxStatic = 64
 
 	resolveTimeout = 5 * time.Second
+
+	// tellAfter is how many visits in vain are told to the operator.
+	tellAfter = 3
 )
 
 // staticPeer is a peer, or a DNS name for several, that the configuration
@@ -49,6 +53,9 @@ func newStaticPeer(name string, port uint16) (*staticPeer, error) {
 		}
 		peer.host, peer.port = host, uint16(number)
 	}
+	if strings.ContainsAny(peer.host, "/@ \t") || strings.Contains(peer.host, "://") {
+		return nil, fmt.Errorf("discovery: static peer %q is not HOST or HOST:PORT", name)
+	}
 	if peer.host == "" || len(peer.host) > 253 {
 		return nil, fmt.Errorf("discovery: static peer %q names no host", name)
 	}
@@ -65,10 +72,13 @@ func (p *staticPeer) has(addr netip.Addr) bool {
 // may change. Between these, its membership is like any other's.
 func (p *staticPeer) run(ctx context.Context, m *membership) error {
 	delay := firstDelay
-	for {
+	for silent := 1; ; silent++ {
 		pause := delay
 		if p.visit(ctx, m) {
-			pause, delay = recheckAfter, firstDelay
+			pause, delay, silent = recheckAfter, firstDelay, 0
+		}
+		if silent == tellAfter {
+			m.log.Warn("a peer that the configuration names does not answer: it must run, and name this node too", "peer", p.host, "port", p.port)
 		}
 		delay = min(2*delay, maxDelay)
 		select {

@@ -229,8 +229,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	client := clientOf(r)
 	switch {
-	case s.isPeers(r):
+	case isPeers(r) && s.cfg.LAN != nil:
 		s.router.ServeHTTP(w, r)
+	case isPeers(r):
+		refuse(w, r, http.StatusForbidden, "Forbidden (this apt-dht has no part in a LAN: it needs --mdns, or --lan-peer with the asking node's name)")
 	case !s.allows(client):
 		s.log.Info("refused a client: --allow does not name its network", "client", client)
 		refuse(w, r, http.StatusForbidden, fmt.Sprintf("Forbidden (apt-dht does not serve %s; its operator may allow it with --allow)", client))
@@ -247,8 +249,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // isPeers tells whether another node asks us as a peer. Who may do that is
 // for the LAN's handler to judge.
-func (s *Server) isPeers(r *http.Request) bool {
-	return s.cfg.LAN != nil && !r.URL.IsAbs() && strings.HasPrefix(r.URL.Path, lan.Prefix)
+func isPeers(r *http.Request) bool {
+	return !r.URL.IsAbs() && strings.HasPrefix(r.URL.Path, lan.Prefix)
 }
 
 // isLoop tells whether this node has already passed the request on.

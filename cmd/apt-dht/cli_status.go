@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"apt-dht/proxy"
+	"apt-dht/proxy/lan"
 )
 
 const (
@@ -93,8 +94,23 @@ func printStatus(w io.Writer, s *proxy.Status) error {
 	row("from the LAN", "%s", humanBytes(s.BytesFrom.LAN))
 	row("from mirrors", "%s", humanBytes(s.BytesFrom.Mirror))
 	row("transfers", "%d", len(s.Transfers))
+	row("to the LAN", "%s", humanBytes(s.BytesTo.LAN))
 	row("nodes on the LAN", "%d", len(s.LAN.Peers))
+	for _, p := range s.LAN.Peers {
+		row("  "+p.ID, "%s, %s from it, %s to it%s", p.Addr, humanBytes(p.BytesFrom), humanBytes(p.BytesTo), troubleWith(&p))
+	}
 	return table.Flush()
+}
+
+// troubleWith says what is wrong with a node.
+func troubleWith(p *lan.PeerStatus) string {
+	switch {
+	case p.Liar != "":
+		return ", set aside: " + p.Liar
+	case !p.Alive:
+		return ", does not answer"
+	}
+	return ""
 }
 
 // humanBytes writes n with the SI unit that leaves up to three digits before
