@@ -77,6 +77,12 @@ func refuses(status int) bool {
 	return slices.Contains(unwilling, status) || status >= 500 && status != http.StatusNotImplemented
 }
 
+// isMirrors tells whether a mirror's own 403 came through a proxy, as for a
+// directory that it does not list. squid has Via in its own refusals too.
+func isMirrors(answer *http.Response) bool {
+	return answer.StatusCode == http.StatusForbidden && answer.Header.Get("Via") != "" && answer.Header.Get("X-Squid-Error") == ""
+}
+
 // tryURL asks a proxy for the target, or for a tunnel to it. It returns an
 // error if the proxy refuses; sure is false if it has not said yet.
 func tryURL(ctx context.Context, addr string, t target, patience time.Duration) (sure bool, err error) {
@@ -92,6 +98,7 @@ func tryURL(ctx context.Context, addr string, t target, patience time.Duration) 
 		return false, nil
 	case err != nil:
 		return true, err
+	case !t.secure && isMirrors(answer):
 	case refuses(answer.StatusCode), t.secure && answer.StatusCode != http.StatusOK:
 		return true, fmt.Errorf("%s answers %s to %s %s", addr, answer.Status, method, uri)
 	}

@@ -131,6 +131,8 @@ func TestTryURL(t *testing.T) {
 		{"HTTP/1.1 401 Unauthorized\r\n\r\n", "HTTP/1.1 401 Unauthorized\r\n\r\n", true, true, false},
 		{"HTTP/1.1 501 Not Implemented\r\n\r\n", "HTTP/1.1 501 Not Implemented\r\n\r\n", true, true, false},
 		{forbidden, forbidden, true, false, false},
+		{"HTTP/1.1 403 Forbidden\r\nVia: 1.1 node\r\n\r\n", "HTTP/1.1 403 Forbidden\r\nVia: 1.1 node\r\n\r\n", true, true, false}, // the mirror's
+		{"HTTP/1.1 403 Forbidden\r\nVia: 1.1 squid\r\nX-Squid-Error: ERR_ACCESS_DENIED 0\r\n\r\n", forbidden, true, false, false},
 		{"HTTP/1.1 502 Bad Gateway\r\n\r\n", "HTTP/1.1 504 Gateway Timeout\r\n\r\n", true, false, false},
 		{"nonsense\r\n\r\n", "HTTP/1.1\r\n", true, false, false},
 		{silence, silence, false, true, true},
