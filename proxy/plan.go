@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"encoding/hex"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -82,7 +83,7 @@ func (s *Server) wantOf(r *http.Request, a *ask) fetch.Want {
 		want.Digest, want.Size = a.entry.Digest, a.entry.Size
 		want.Exact = a.entry.Kind == index.KindFile
 		want.Keep = a.entry.Kind == index.KindIndex || a.entry.Parse
-		want.Mirrors = s.mirrorsOf(a)
+		want.Mirrors = append(s.mirrorsOf(a), otherHash(a.url, a.entry.Digest)...)
 		want.Unproven = mendsItself(r)
 	}
 	return want
@@ -93,6 +94,21 @@ func (s *Server) wantOf(r *http.Request, a *ask) fetch.Want {
 // right rest to a wrong beginning.
 func mendsItself(r *http.Request) bool {
 	return r.Header.Get("Range") == "" && strings.HasPrefix(r.Header.Get("User-Agent"), "Debian APT-HTTP/")
+}
+
+// byHashDir is in the path of a file that is named by its hash, as Acquire-By-Hash
+// has it; the hash's own name follows.
+const byHashDir = "/by-hash/"
+
+// otherHash is the name by SHA-256 of what a URL names by another hash: many
+// archives list hashes by which they name no files, and each machine that asks
+// would be told so.
+func otherHash(url string, d fetch.Digest) []string {
+	dir, hash, ok := strings.Cut(url, byHashDir)
+	if !ok || strings.HasPrefix(hash, "SHA256/") {
+		return nil
+	}
+	return []string{dir + byHashDir + "SHA256/" + hex.EncodeToString(d[:])}
 }
 
 // mirrorsOf are other URLs of the same bytes.

@@ -4,6 +4,7 @@ package proxy
 
 import (
 	"bytes"
+	"crypto/sha512"
 	"fmt"
 	"io"
 	"net/http"
@@ -311,6 +312,24 @@ func TestIndexesFollowTheClientsRoot(t *testing.T) {
 
 func byHash(list string) string {
 	return fmt.Sprintf("main/binary-amd64/by-hash/SHA256/%x", digestOf(list))
+}
+
+// A list that is asked for by a hash by which the mirror names no files is had by
+// its SHA-256.
+func TestByHashOfAnotherKind(t *testing.T) {
+	r := &repo{date: july, pool: map[string]string{"pool/x.deb": "x"}}
+	list := r.packages()
+	sum := sha512.Sum512([]byte(list))
+	r.fields = fmt.Sprintf("SHA512:\n %x %d %s\n", sum, len(list), listPath)
+	n, a := newRootNode(t, r)
+	a.answer(func(w http.ResponseWriter, req *http.Request) {
+		if strings.HasSuffix(req.URL.Path, byHash(list)) {
+			req.URL.Path = "/debian/dists/stable/" + listPath
+		}
+		mirroring(t, r)(w, req)
+	})
+	n.get(a.url(inRelease))
+	n.get(a.url(fmt.Sprintf("dists/stable/main/binary-amd64/by-hash/SHA512/%x", sum))).want(t, 200, list)
 }
 
 // From nothing: what the traffic shows is all that makes files known by hash.
