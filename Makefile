@@ -35,9 +35,13 @@ run: build ## Build and run a node as this user; ARGS='--quota 5GiB' adds flags
 	@echo '  sudo cp packaging/apt.conf.d/30apt-dht /etc/apt/apt.conf.d/'
 	@exec bin/apt-dht serve $(ARGS)
 
+# Simulations of hours in package dht crash the race detector's own runtime in Go
+# 1.26 (ThreadSanitizer: CHECK failed, or SIGSEGV in an idle synctest bubble), so
+# that package is tested without it.
 .PHONY: test
 test: packages vet ## Run every test, real apt included; installs the Debian packages of .ci/packages
-	go test -race -timeout 20m $(TESTEXEC) $(TESTFLAGS) ./...
+	go test -race -timeout 20m $(TESTEXEC) $(TESTFLAGS) $$(go list ./... | grep -v '/dht$$')
+	go test -timeout 20m $(TESTEXEC) $(TESTFLAGS) ./dht
 
 .PHONY: packages
 packages:

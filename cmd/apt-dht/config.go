@@ -35,7 +35,7 @@ type listenSettings struct {
 }
 
 type lanSettings struct {
-	MDNS          bool       `toml:"mdns" default:"true" negatable:"" help:"Find other nodes on the local network, and be found, by multicast DNS (${default})."`
+	MDNS          bool       `toml:"mdns" default:"true" negatable:"" placeholder:"false" help:"Find other nodes on the local network, and be found, by multicast DNS (${default})."`
 	MDNSInterface []string   `toml:"mdns-interface" placeholder:"NIC" help:"Network interfaces for multicast DNS, whatever their kind. Default: all with private addresses but tunnels. Repeatable."`
 	LANPeer       []peerAddr `toml:"lan-peer" placeholder:"HOST[:PORT]" help:"Node that multicast DNS does not reach, as in another subnet; it must name this one too. Repeatable."`
 }

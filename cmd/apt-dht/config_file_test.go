@@ -95,7 +95,7 @@ func TestSample(t *testing.T) {
 }
 
 // TestSettingsAreKeys holds the fields of the settings to what the decoder
-// relies on: a key, an example of its value, and a type that is text.
+// relies on: a key, an example of its value, and a type that is text, or a bool.
 func TestSettingsAreKeys(t *testing.T) {
 	unmarshaler := reflect.TypeFor[encoding.TextUnmarshaler]()
 	for _, field := range settingFields() {
@@ -107,7 +107,7 @@ func TestSettingsAreKeys(t *testing.T) {
 			element = element.Elem()
 		}
 		isText := element.Kind() == reflect.Struct && reflect.PointerTo(element).Implements(unmarshaler)
-		if !isText && element.Kind() != reflect.String {
+		if !isText && element.Kind() != reflect.String && field.Type.Kind() != reflect.Bool {
 			t.Errorf("%s: the decoder would fill a %s without UnmarshalText", field.Name, element)
 		}
 	}

@@ -177,7 +177,7 @@ func TestLicenceLines(t *testing.T) {
 func TestTopLevel(t *testing.T) {
 	allowed := []string{
 		".ci", ".git", ".gitignore", "CHANGELOG.md", "LICENSE", "Makefile", "README.md", "go.mod", "go.sum",
-		"cmd", "discovery", "docs", "index", "packaging", "proxy", "store",
+		"cmd", "dht", "discovery", "docs", "index", "packaging", "proxy", "store",
 	}
 	allowed = append(allowed, ignored(t)...)
 	entries, err := os.ReadDir(moduleRoot)

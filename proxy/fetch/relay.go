@@ -49,6 +49,9 @@ func (s *search) coming(a Answer) (Answer, error) {
 	places := s.usable(a.From, &s.f.shunned, &s.f.barred)
 	if len(places) == 0 {
 		s.missed(a.From...)
+		if len(a.From) > 0 { // the home insists on those who gave nothing
+			s.misses += freeMisses
+		}
 		if !sleep(s.ctx, askAgain) {
 			return Answer{}, context.Cause(s.ctx)
 		}
@@ -71,8 +74,14 @@ func (s *search) watch(st *stream, patience time.Duration) (Answer, error) {
 			return s.ended(st, err)
 		case <-tick.C:
 		}
+		if s.f.shunned.has(st.peer) {
+			return s.desert(st)
+		}
 		if st.fair(patience, s.f.gate.pace()) {
 			continue
+		}
+		if st.bytes.Load() > 0 { // who has not begun may only wait for its turn at the mirror
+			s.f.shunned.strike(st.peer, shunnedFor)
 		}
 		if st.good.After(s.moved) {
 			s.moved, s.misses = st.good, 0
@@ -104,6 +113,14 @@ func (s *search) complain(st *stream) (a Answer) {
 		}
 	}
 	return a
+}
+
+// desert ends a stream from a peer that has left several blobs unfinished.
+func (s *search) desert(st *stream) (Answer, error) {
+	if a, err := s.leave(st, Answer{}); err != nil {
+		return a, err
+	}
+	return s.again()
 }
 
 // leave ends a stream for what another answer says.
