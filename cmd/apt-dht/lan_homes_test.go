@@ -50,7 +50,10 @@ var homeLies = map[string]func(l *liar) http.HandlerFunc{
 	"NoLease":     func(*liar) http.HandlerFunc { return saying(lanAnswer{State: "none"}) },
 	"NoSuchState": func(*liar) http.HandlerFunc { return saying(lanAnswer{State: "perhaps"}) },
 	"Mute": func(*liar) http.HandlerFunc {
-		return func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+		return func(_ http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body) // the server sees only then that the asker has gone
+			<-r.Context().Done()
+		}
 	},
 	"Babble":     func(*liar) http.HandlerFunc { return babble },
 	"OtherBlobs": func(*liar) http.HandlerFunc { return otherBlobs },
