@@ -7,9 +7,9 @@ import (
 	"net/netip"
 )
 
-// minPort is the lowest port that packets go to and peers are found at. Below it
+// MinPort is the lowest port that packets go to and peers are found at. Below it
 // live other protocols (DNS, SSH, SMTP), against which a stranger could turn us.
-const minPort = 1024
+const MinPort = 1024
 
 // special are addresses that netip calls global and that no peer on the internet
 // has (IANA special-purpose registries; Teredo and 6to4 wrap others).
@@ -29,20 +29,21 @@ func prefixes(texts ...string) []netip.Prefix {
 	return list
 }
 
-// allowed reports whether to talk to addr and to believe in a peer there.
+// Allowed reports whether to talk to addr and to believe in a peer there.
 // Private allows any unicast address that needs no zone.
-func allowed(addr netip.AddrPort, private bool) bool {
+func Allowed(addr netip.AddrPort, private bool) bool {
 	ip := addr.Addr()
-	if addr.Port() < minPort || ip.Is4In6() || ip.Zone() != "" {
+	if addr.Port() < MinPort || ip.Is4In6() || ip.Zone() != "" {
 		return false
 	}
 	if private {
 		return ip.IsGlobalUnicast() || ip.IsLoopback()
 	}
-	return isPublic(ip)
+	return IsPublic(ip)
 }
 
-func isPublic(ip netip.Addr) bool {
+// IsPublic reports whether ip can be that of a peer on the internet.
+func IsPublic(ip netip.Addr) bool {
 	if !ip.IsGlobalUnicast() || ip.IsPrivate() || ip.Is6() && !globalIPv6.Contains(ip) {
 		return false
 	}
@@ -54,9 +55,9 @@ func isPublic(ip netip.Addr) bool {
 	return true
 }
 
-// networkOf is the network that one owner is taken to hold: an IPv4 /24, an IPv6
+// NetworkOf is the network that one owner is taken to hold: an IPv4 /24, an IPv6
 // /48.
-func networkOf(ip netip.Addr) netip.Prefix {
+func NetworkOf(ip netip.Addr) netip.Prefix {
 	length := 24
 	if ip.Is6() {
 		length = 48
@@ -71,7 +72,7 @@ func owner(addr netip.AddrPort, private bool) netip.AddrPort {
 	if private {
 		return addr
 	}
-	return netip.AddrPortFrom(networkOf(addr.Addr()).Addr(), 0)
+	return netip.AddrPortFrom(NetworkOf(addr.Addr()).Addr(), 0)
 }
 
 // udpAddrPort is the address of a packet, without an IPv4 address's IPv6 clothes.

@@ -41,14 +41,14 @@ func TestAllowed(t *testing.T) {
 		{"[2001:db8::1]:6881", false, true},
 	} {
 		addr := netip.MustParseAddrPort(c.addr)
-		if got := allowed(addr, false); got != c.public {
-			t.Errorf("allowed(%v) = %v", addr, got)
+		if got := Allowed(addr, false); got != c.public {
+			t.Errorf("Allowed(%v) = %v", addr, got)
 		}
-		if got := allowed(addr, true); got != c.private {
-			t.Errorf("allowed(%v, private) = %v", addr, got)
+		if got := Allowed(addr, true); got != c.private {
+			t.Errorf("Allowed(%v, private) = %v", addr, got)
 		}
 	}
-	if allowed(netip.AddrPort{}, true) {
+	if Allowed(netip.AddrPort{}, true) {
 		t.Error("the zero address is allowed")
 	}
 }

@@ -77,7 +77,7 @@ func (f *family) answerAnnounce(from netip.AddrPort, a *krpc.MsgArgs) (*krpc.Ret
 	}
 	port := int(from.Port())
 	if !a.ImpliedPort {
-		if a.Port == nil || *a.Port < minPort || *a.Port > 65535 {
+		if a.Port == nil || *a.Port < MinPort || *a.Port > 65535 {
 			return nil, &krpc.Error{Code: krpc.ErrorCodeProtocolError, Msg: "invalid port"}
 		}
 		port = *a.Port

@@ -103,7 +103,7 @@ func checkReturn(t *testing.T, d *desk, from netip.AddrPort, m krpc.Msg) {
 	}
 	sieve := newSieve(false, nil, nil)
 	for _, peer := range peersIn(m.R) {
-		if sieve.pass(from, peer) && !allowed(peer, false) {
+		if sieve.pass(from, peer) && !Allowed(peer, false) {
 			t.Fatalf("%v passed", peer)
 		}
 	}
@@ -113,7 +113,7 @@ func checkReturn(t *testing.T, d *desk, from netip.AddrPort, m krpc.Msg) {
 		t.Fatalf("%d candidates of one answer", len(walk.candidates))
 	}
 	for _, c := range walk.candidates {
-		if !allowed(c.addr, false) {
+		if !Allowed(c.addr, false) {
 			t.Fatalf("%v is to be asked", c.addr)
 		}
 	}

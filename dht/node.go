@@ -121,8 +121,8 @@ func splitBootstrap(hostPort string) (string, uint16, error) {
 		return "", 0, fmt.Errorf("DHT bootstrap node %q: not HOST:PORT: %w", hostPort, err)
 	}
 	port, err := strconv.ParseUint(portText, 10, 16)
-	if err != nil || port < minPort || host == "" {
-		return "", 0, fmt.Errorf("DHT bootstrap node %q: not HOST:PORT with a port from %d up", hostPort, minPort)
+	if err != nil || port < MinPort || host == "" {
+		return "", 0, fmt.Errorf("DHT bootstrap node %q: not HOST:PORT with a port from %d up", hostPort, MinPort)
 	}
 	return host, uint16(port), nil
 }

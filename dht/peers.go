@@ -59,7 +59,7 @@ func newPeerStore(private bool) *peerStore {
 // reports whether it did.
 func (s *peerStore) add(key Key, from netip.AddrPort, port uint16) bool {
 	addr := netip.AddrPortFrom(from.Addr(), port)
-	if !allowed(addr, s.private) {
+	if !Allowed(addr, s.private) {
 		return false
 	}
 	s.mu.Lock()

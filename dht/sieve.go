@@ -48,9 +48,9 @@ func newSieve(private bool, own map[netip.AddrPort]bool, known []netip.AddrPort)
 // pass reports whether peer, named by the node at source, is new and to be
 // believed in.
 func (s *sieve) pass(source, peer netip.AddrPort) bool {
-	by, network := owner(source, s.private), networkOf(peer.Addr())
+	by, network := owner(source, s.private), NetworkOf(peer.Addr())
 	switch {
-	case !allowed(peer, s.private) || s.own[peer] || s.passed[peer]:
+	case !Allowed(peer, s.private) || s.own[peer] || s.passed[peer]:
 		return false
 	case len(s.passed) >= maxFound:
 		return false

@@ -100,7 +100,7 @@ func (s *socket) take(b []byte, addr net.Addr, floods *floods) {
 }
 
 func (s *socket) talksTo(addr netip.AddrPort) bool {
-	return addr.Addr().Is4() == s.ipv4 && allowed(addr, s.private)
+	return addr.Addr().Is4() == s.ipv4 && Allowed(addr, s.private)
 }
 
 var errForbidden = errors.New("not an address of a DHT node")

@@ -105,7 +105,7 @@ func (t *table) placeLocked(b []tableNode, n tableNode) int {
 func (t *table) crowdedLocked(b []tableNode, addr netip.AddrPort) bool {
 	same := 0
 	for _, old := range b {
-		if networkOf(old.addr.Addr()) == networkOf(addr.Addr()) {
+		if NetworkOf(old.addr.Addr()) == NetworkOf(addr.Addr()) {
 			same++
 		}
 	}

@@ -31,7 +31,7 @@ type vote struct {
 }
 
 func (v *votes) add(from netip.AddrPort, addr netip.Addr) {
-	if addr.Is4() != from.Addr().Is4() || !v.private && !isPublic(addr) {
+	if addr.Is4() != from.Addr().Is4() || !v.private && !IsPublic(addr) {
 		return
 	}
 	voter := owner(from, v.private)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"apt-dht/discovery"
+	"apt-dht/proxy/peer"
 )
 
 const (
@@ -88,7 +89,7 @@ func (n *Node) tellAnew(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-n.anew.ring:
-			if sleep(ctx, settle/2+rand.N(settle/2)) {
+			if peer.Sleep(ctx, settle/2+rand.N(settle/2)) {
 				told = n.tellMoved(ctx, told)
 			}
 		case <-retry.C:

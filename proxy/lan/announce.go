@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"apt-dht/discovery"
+	"apt-dht/proxy/peer"
 )
 
 const (
@@ -104,18 +105,7 @@ func (n *Node) gather(ctx context.Context) bool {
 	case <-time.After(newsDelay):
 		return true
 	case <-n.news.hurry:
-		return sleep(ctx, doneDelay)
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
+		return peer.Sleep(ctx, doneDelay)
 	}
 }
 
@@ -180,7 +170,7 @@ func (n *Node) sendNews(home discovery.Member, batch []news) bool {
 func (n *Node) sendAll(ctx context.Context, home discovery.Member, blobs []hash) bool {
 	for some := range slices.Chunk(blobs, maxBatch) {
 		msg := announceQuestion{hello: n.hello(), Have: some}
-		if !n.askMember(home, "announce", newsPatience, &msg, &done{}) || !sleep(ctx, anewPause) {
+		if !n.askMember(home, "announce", newsPatience, &msg, &done{}) || !peer.Sleep(ctx, anewPause) {
 			return false
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"apt-dht/discovery"
+	"apt-dht/proxy/peer"
 )
 
 // reportEvery is how often lease holders report to both homes.
@@ -132,7 +133,7 @@ func (n *Node) reportLeases(ctx context.Context) error {
 		case <-n.leases.wake:
 		}
 		for more := true; more; {
-			if !sleep(ctx, reportEvery) {
+			if !peer.Sleep(ctx, reportEvery) {
 				return nil
 			}
 			all := n.leases.all()

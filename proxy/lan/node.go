@@ -117,9 +117,7 @@ type Node struct {
 	started  time.Time
 	versions sync.Once // another version of the protocol has been told of
 
-	mu    sync.Mutex // guards following
-	ended bool
-	work  sync.WaitGroup // adding to it while not ended
+	work peer.Work
 }
 
 var _ fetch.LAN = (*Node)(nil)
@@ -140,11 +138,11 @@ func New(cfg Config) (*Node, error) {
 		asking:    peer.NewLimits(maxQuestions, maxQuestionsEach),
 	}
 	n.ctx, n.stop = context.WithCancel(context.Background())
-	n.questions = &peer.Batcher[discovery.Member, *question]{Start: n.begin, Send: n.sendQuestions, Fail: n.failQuestions, Most: maxBatch,
+	n.questions = &peer.Batcher[discovery.Member, *question]{Start: n.work.Begin, Send: n.sendQuestions, Fail: n.failQuestions, Most: maxBatch,
 		Weigh: (*question).weigh, Heaviest: maxWeight}
-	n.announces = &peer.Batcher[discovery.Member, news]{Start: n.begin, Send: n.sendNews, Fail: n.newsLost, Most: maxBatch}
-	n.reports = &peer.Batcher[discovery.Member, report]{Start: n.begin, Send: n.sendReports, Most: maxBatch}
-	n.copies = &peer.Batcher[discovery.Member, discovery.Grant]{Start: n.begin, Send: n.sendCopies, Most: maxBatch}
+	n.announces = &peer.Batcher[discovery.Member, news]{Start: n.work.Begin, Send: n.sendNews, Fail: n.newsLost, Most: maxBatch}
+	n.reports = &peer.Batcher[discovery.Member, report]{Start: n.work.Begin, Send: n.sendReports, Most: maxBatch}
+	n.copies = &peer.Batcher[discovery.Member, discovery.Grant]{Start: n.work.Begin, Send: n.sendCopies, Most: maxBatch}
 	n.leases.init()
 	n.news.init()
 	n.anew.init()
@@ -190,23 +188,8 @@ func (n *Node) Run(ctx context.Context) error {
 }
 
 func (n *Node) end() {
-	n.mu.Lock()
-	n.ended = true
-	n.mu.Unlock()
-	n.stop()
-	n.work.Wait()
+	n.work.End(n.stop)
 	n.transport.CloseIdleConnections()
-}
-
-// begin runs work on a goroutine that Run waits for; false: the node has ended.
-func (n *Node) begin(work func()) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.ended {
-		return false
-	}
-	n.work.Go(work)
-	return true
 }
 
 // hello is how this node begins a question.

@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"time"
 
+	"apt-dht/dht"
 	"apt-dht/proxy/fetch"
 	"apt-dht/proxy/peer"
 )
@@ -74,7 +75,7 @@ func (n *Node) dial(ctx context.Context, network, address string) (net.Conn, err
 // mayDial tells whether addr may be that of another node.
 func (n *Node) mayDial(addr netip.AddrPort) bool {
 	outside, ok := n.cfg.External()
-	return allowed(addr, n.cfg.Private) && !(ok && addr == outside)
+	return dht.Allowed(addr, n.cfg.Private) && !(ok && addr == outside)
 }
 
 // isSelf tells whether a connection leads from this machine to the node's own port.

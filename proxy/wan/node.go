@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -120,9 +119,7 @@ type Node struct {
 	ctx  context.Context // ends with Run
 	stop context.CancelFunc
 
-	mu    sync.Mutex // guards following
-	ended bool
-	work  sync.WaitGroup // adding to it while not ended
+	work peer.Work
 }
 
 var _ fetch.WAN = (*Node)(nil)
@@ -143,7 +140,7 @@ func New(cfg Config) (*Node, error) {
 		throttle:  newThrottle(cfg.UploadLimit),
 	}
 	n.transport, n.probing = newTransport(n.dial), newProbing(n.dial)
-	n.questions = &peer.Batcher[netip.AddrPort, *seek]{Start: n.begin, Send: n.askHave, Fail: notThere, Most: maxBatch}
+	n.questions = &peer.Batcher[netip.AddrPort, *seek]{Start: n.work.Begin, Send: n.askHave, Fail: notThere, Most: maxBatch}
 	n.ctx, n.stop = context.WithCancel(context.Background())
 	return n, nil
 }
@@ -161,21 +158,6 @@ func (n *Node) Run(ctx context.Context) error {
 }
 
 func (n *Node) end() {
-	n.mu.Lock()
-	n.ended = true
-	n.mu.Unlock()
-	n.stop()
-	n.work.Wait()
+	n.work.End(n.stop)
 	n.transport.CloseIdleConnections()
-}
-
-// begin runs work on a goroutine that Run waits for; false: the node has ended.
-func (n *Node) begin(work func()) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.ended {
-		return false
-	}
-	n.work.Go(work)
-	return true
 }

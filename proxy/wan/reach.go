@@ -12,6 +12,9 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"apt-dht/dht"
+	"apt-dht/proxy/peer"
 )
 
 // helpersKey is where nodes that can be reached are found in the DHT, to be asked
@@ -141,7 +144,7 @@ func (n *Node) outside() (addr netip.AddrPort, known bool) {
 // internet has reached this node.
 func (n *Node) visited(source netip.Addr) {
 	outside, known := n.outside()
-	if !isPublic(source) || known && (source == outside.Addr() || source.Is4() != outside.Addr().Is4()) {
+	if !dht.IsPublic(source) || known && (source == outside.Addr() || source.Is4() != outside.Addr().Is4()) {
 		return
 	}
 	n.reach.conclude(reached, outside, time.Now())
@@ -149,7 +152,7 @@ func (n *Node) visited(source netip.Addr) {
 
 // watchReach has others check whether they can reach this node, until ctx ends.
 func (n *Node) watchReach(ctx context.Context) error {
-	if !sleep(ctx, firstCheck) {
+	if !peer.Sleep(ctx, firstCheck) {
 		return nil
 	}
 	outside, _ := n.outside()
@@ -187,7 +190,7 @@ func nextCheck(v verdict, last time.Duration) time.Duration {
 // one or ctx has ended.
 func (n *Node) sameOutside(ctx context.Context, outside netip.AddrPort, wait time.Duration) bool {
 	for ; wait > 0; wait -= changes {
-		if !sleep(ctx, min(wait, changes)) {
+		if !peer.Sleep(ctx, min(wait, changes)) {
 			return false
 		}
 		if now, _ := n.outside(); now != outside {
@@ -242,7 +245,7 @@ func (n *Node) ownerOf(addr netip.AddrPort) netip.Addr {
 	if n.cfg.Private {
 		return addr.Addr()
 	}
-	return networkOf(addr.Addr())
+	return dht.NetworkOf(addr.Addr()).Addr()
 }
 
 // helpers are nodes that may be able to say whether this one can be reached at

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"apt-dht/dht"
 	"apt-dht/proxy/fetch"
 	"apt-dht/proxy/peer"
 )
@@ -134,7 +135,7 @@ func (n *Node) Seek(ctx context.Context, d Digest, found func(fetch.Peer)) {
 		n.askFor(addr, s)
 	}
 	looked := make(chan struct{})
-	if !n.begin(func() { defer close(looked); n.lookUp(ctx, s) }) {
+	if !n.work.Begin(func() { defer close(looked); n.lookUp(ctx, s) }) {
 		return
 	}
 	n.listen(ctx, s, looked, found)
@@ -169,7 +170,7 @@ func (n *Node) lookUp(ctx context.Context, s *seek) {
 	if !s.first(ctx, headStart) {
 		return
 	}
-	if any, _ := s.state(); any && !sleep(ctx, secondLook) {
+	if any, _ := s.state(); any && !peer.Sleep(ctx, secondLook) {
 		return
 	}
 	for addr := range n.cfg.DHT.Lookup(ctx, keyOf(s.digest)) {
@@ -198,18 +199,6 @@ func (s *seek) first(ctx context.Context, most time.Duration) bool {
 	return ctx.Err() == nil
 }
 
-// sleep returns false if ctx ends first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
 // askFor asks a node for a blob, together with others that are sought.
 func (n *Node) askFor(addr netip.AddrPort, s *seek) {
 	if !n.mayDial(addr) || n.liars.Has(n.liarAt(addr)) || !s.asks(addr) {
@@ -223,7 +212,7 @@ func (n *Node) askFor(addr netip.AddrPort, s *seek) {
 // askHave asks a node which of a batch of blobs it has.
 func (n *Node) askHave(addr netip.AddrPort, batch []*seek) bool {
 	if !n.peers.knows(addr) && !n.cfg.Private {
-		network := networkOf(addr.Addr())
+		network := dht.NetworkOf(addr.Addr()).Addr()
 		if !n.strangers.Take(network) {
 			return false
 		}

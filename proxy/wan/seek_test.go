@@ -17,6 +17,7 @@ import (
 
 	"apt-dht/dht"
 	"apt-dht/proxy/fetch"
+	"apt-dht/proxy/peer"
 )
 
 // Nodes that only the DHT has in common find each other, and bytes go over.
@@ -161,7 +162,7 @@ func TestDeadAddresses(t *testing.T) {
 			for n := now.Add(1); n > most.Load(); {
 				most.Store(n)
 			}
-			sleep(ctx, dialTimeout)
+			peer.Sleep(ctx, dialTimeout)
 			return nil, os.ErrDeadlineExceeded
 		}
 		blob := Digest{7}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"regexp"
 
+	"apt-dht/dht"
 	"apt-dht/proxy/peer"
 )
 
@@ -71,8 +72,8 @@ func (q *reachQuestion) check() error {
 	if err := q.head.check(); err != nil {
 		return err
 	}
-	if q.Port < minPort {
-		return fmt.Errorf(`"port" is below %d`, minPort)
+	if q.Port < dht.MinPort {
+		return fmt.Errorf(`"port" is below %d`, dht.MinPort)
 	}
 	if !noncePattern.MatchString(q.Nonce) {
 		return errors.New(`"nonce" is not 32 lower-case hexadecimal digits`)

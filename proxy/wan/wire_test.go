@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+
+	"apt-dht/dht"
 )
 
 const (
@@ -90,7 +92,7 @@ func FuzzMessages(f *testing.F) {
 					t.Errorf("%d hashes are there", len(m.Have))
 				}
 			case *reachQuestion:
-				if m.Port < minPort || len(m.Nonce) != 32 || strings.ContainsAny(m.Nonce, "&?# /\r\n") {
+				if m.Port < dht.MinPort || len(m.Nonce) != 32 || strings.ContainsAny(m.Nonce, "&?# /\r\n") {
 					t.Errorf("%s %q is read as %+v", kind, body, m)
 				}
 			}
