@@ -57,7 +57,8 @@ func newAnnouncer(node *Node, rows Rows) *announcer {
 // node got it: of what is due, the newest and those with the fewest peers go
 // first, and what does not fit in the budget of 55 packets per second, about 1,500
 // new keys per half hour, is not announced. Nor is what has 20 other peers already,
-// which is looked at again every two hours. At most 32,768 keys are kept; of more
+// which is looked at again every two hours, or what another node announces from
+// the same outside address. At most 32,768 keys are kept; of more
 // the worst are forgotten. To offer a key again costs nothing, and counts if added
 // is later. It never blocks.
 func (n *Node) Offer(key Key, added time.Time) {
@@ -146,12 +147,12 @@ func (a *announcer) sleep(ctx context.Context, wait time.Duration) {
 func (a *announcer) announce(ctx context.Context, o *offer) {
 	ctx, cancel := context.WithTimeout(ctx, announceTimeout)
 	defer cancel()
-	visits, peers, answered := a.visit(ctx, o.key)
+	visits, found, answered := a.visit(ctx, o.key)
 	row := o.row
 	if answered {
-		row.Looked, row.Peers = time.Now(), peers
+		row.Looked, row.Peers = time.Now(), len(found.passed)
 	}
-	if answered && peers < plenty && a.tell(ctx, o.key, visits) {
+	if answered && row.Peers < plenty && (a.node.toldByNeighbour(found.passed) || a.tell(ctx, o.key, visits)) {
 		row.Announced = time.Now()
 	}
 	a.finish(o, row)
@@ -163,9 +164,9 @@ type visit struct {
 	near   []responder
 }
 
-// visit finds the nodes nearest to key in each family, and how many peers other
-// than us they know.
-func (a *announcer) visit(ctx context.Context, key Key) (visits []visit, peers int, answered bool) {
+// visit finds the nodes nearest to key in each family, and the peers other than
+// us that they know.
+func (a *announcer) visit(ctx context.Context, key Key) (visits []visit, found *sieve, answered bool) {
 	a.mu.Lock()
 	places, _ := a.places.get(key)
 	a.mu.Unlock()
@@ -195,7 +196,26 @@ func (a *announcer) visit(ctx context.Context, key Key) (visits []visit, peers i
 	for _, v := range visits {
 		answered = answered || len(v.near) > 0
 	}
-	return visits, len(sieve.passed), answered
+	return visits, sieve, answered
+}
+
+// toldByNeighbour tells whether one of the peers is at this node's own outside
+// address: another machine of the same site has the blob announced, and one upload
+// is the site's. Of two the lower port goes on, so that one always does. In a DHT
+// of one's own all nodes of a machine are peers.
+func (n *Node) toldByNeighbour(peers map[netip.AddrPort]bool) bool {
+	if n.private {
+		return false
+	}
+	for _, f := range n.families {
+		external, ok := f.votes.winner()
+		for peer := range peers {
+			if ok && peer.Addr() == external && peer.Port() < n.port() {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // tell announces key to the nodes that were visited, and reports whether one took

@@ -200,6 +200,36 @@ func TestPlentyEnds(t *testing.T) {
 	})
 }
 
+// Of the machines behind one outside address, one announces.
+func TestNeighbourAnnounces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes := halfDead(t, newInternet(), 24)
+		ours, others := nodes[0], nodes[1:]
+		theirs, forward := keyOf(1), keyOf(2)
+		for _, n := range others {
+			n.families[0].peers.add(theirs, publicAddr(0), 6999)
+			n.families[0].peers.add(forward, publicAddr(0), 7001)
+		}
+		for _, key := range []Key{theirs, forward} {
+			ours.Offer(key, time.Now())
+		}
+		time.Sleep(5 * time.Minute)
+		if got := held(others, ourPeer); got[theirs] != 0 || got[forward] == 0 {
+			t.Errorf("held under the neighbour's key %d, under that of one with a higher port %d", got[theirs], got[forward])
+		}
+		if got := ours.Stats().Announced; got != 2 {
+			t.Errorf("%d keys count as announced by this site", got)
+		}
+		for _, n := range others {
+			forgetAll(n.families[0].peers)
+		}
+		time.Sleep(renewAfter)
+		if got := held(others, ourPeer); got[theirs] == 0 || got[forward] == 0 {
+			t.Errorf("after the neighbour has gone held are %v", got)
+		}
+	})
+}
+
 func TestRowsSurviveARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		world, rows := newInternet(), &memoryRows{fail: errors.New("the disk is full")}
@@ -212,7 +242,7 @@ func TestRowsSurviveARestart(t *testing.T) {
 		if rows.len() != 10 {
 			t.Fatalf("%d rows", rows.len())
 		}
-		rows.rows[keyOf(50)] = Row{Announced: time.Now().Add(-rowsFor)}
+		rows.rows[keyOf(50)] = Row{Announced: time.Now().Add(-RowLasts)}
 		rows.rows[keyOf(51)] = Row{Announced: time.Now().Add(time.Hour)}
 		rows.rows[keyOf(52)] = Row{Announced: time.Now()}
 		forgetAll(store.families[0].peers)

@@ -95,7 +95,7 @@ func New(cfg Config) (*Node, error) {
 		bootstrap = DefaultBootstrap()
 	}
 	for _, hostPort := range bootstrap {
-		if _, _, err := splitBootstrap(hostPort); err != nil {
+		if err := CheckBootstrap(hostPort); err != nil {
 			return nil, err
 		}
 	}
@@ -113,6 +113,12 @@ func New(cfg Config) (*Node, error) {
 		n.log.Warn("the DHT nodes known before the restart are lost", slog.Any("error", err))
 	}
 	return n, nil
+}
+
+// CheckBootstrap tells what is wrong with an entry of Config.Bootstrap.
+func CheckBootstrap(hostPort string) error {
+	_, _, err := splitBootstrap(hostPort)
+	return err
 }
 
 func splitBootstrap(hostPort string) (string, uint16, error) {

@@ -29,8 +29,8 @@ type Rows interface {
 	DropAnnounced(Key) error
 }
 
-// rowsFor is how long the row of a key that nobody offers any more is kept.
-const rowsFor = 24 * time.Hour
+// RowLasts is how long the row of a key that nobody offers any more is of use.
+const RowLasts = 24 * time.Hour
 
 // rowLength is that of a row on disk: two Unix times and the number of peers,
 // big-endian. A zero time is 0.
@@ -80,7 +80,7 @@ func (r Row) recent(now time.Time) bool {
 	if r.Announced.After(now) || r.Looked.After(now) {
 		return false
 	}
-	return now.Sub(r.Announced) < rowsFor || now.Sub(r.Looked) < rowsFor
+	return now.Sub(r.Announced) < RowLasts || now.Sub(r.Looked) < RowLasts
 }
 
 // load reads the rows, and drops what is of no use any more.

@@ -12,6 +12,7 @@ import (
 type counters struct {
 	aptFromStore  atomic.Int64 // sent to apt from the store
 	aptFromLAN    atomic.Int64 // sent to apt as it came from a node of the LAN
+	aptFromWAN    atomic.Int64 // sent to apt as it came from nodes on the internet
 	aptFromMirror atomic.Int64 // sent to apt as it came from a mirror
 }
 
@@ -22,6 +23,8 @@ func (c *counters) to(source string) *atomic.Int64 {
 		return &c.aptFromStore
 	case fetch.FromLAN:
 		return &c.aptFromLAN
+	case fetch.FromWAN:
+		return &c.aptFromWAN
 	}
 	return &c.aptFromMirror
 }

@@ -22,12 +22,13 @@ const maxJobs = 256
 // indexer feeds the index in the background with the files that name others:
 // those that pass by, and those that clients updating by pdiff never ask for.
 type indexer struct {
-	index  *index.Index
-	store  *store.Store
-	fetch  *fetch.Fetcher
-	header http.Header // of our own requests
-	log    *slog.Logger
-	jobs   chan job
+	index    *index.Index
+	internet *Internet
+	store    *store.Store
+	fetch    *fetch.Fetcher
+	header   http.Header // of our own requests
+	log      *slog.Logger
+	jobs     chan job
 
 	mu      sync.Mutex // guards following
 	pending map[fetch.Digest]bool
@@ -43,9 +44,10 @@ type job struct {
 
 func newIndexer(cfg Config, via string) *indexer {
 	return &indexer{
-		index: cfg.Index,
-		store: cfg.Store,
-		fetch: cfg.Fetch,
+		index:    cfg.Index,
+		internet: cfg.Internet,
+		store:    cfg.Store,
+		fetch:    cfg.Fetch,
 		// Some mirrors answer only what looks like apt.
 		header:  http.Header{"User-Agent": {"Debian APT-HTTP/1.3 (apt-dht/" + cfg.Version + ")"}, "Via": {via}},
 		log:     cfg.Log,
@@ -77,9 +79,11 @@ func (x *indexer) asked(a *ask) {
 		return // what is missing may be just coming
 	}
 	for _, ref := range x.index.Wanted(a.name) {
+		url := urlOf(schemeOf(a.url), ref.Name)
 		x.add(job{name: ref.Name, digest: ref.Digest, want: &fetch.Want{
-			URL: urlOf(schemeOf(a.url), ref.Name), Digest: ref.Digest, Size: ref.Size,
+			URL: url, Digest: ref.Digest, Size: ref.Size,
 			Header: x.header, Realm: realmOf(a.client), Background: true, Keep: true,
+			Shareable: x.internet.shareable(url, ref.Name),
 		}})
 	}
 }

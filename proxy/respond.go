@@ -101,6 +101,7 @@ func abort(w http.ResponseWriter, r *http.Request) {
 var (
 	storeField  = []string{fetch.FromStore}
 	lanField    = []string{fetch.FromLAN}
+	wanField    = []string{fetch.FromWAN}
 	mirrorField = []string{fetch.FromMirror}
 	sandbox     = []string{"sandbox; default-src 'none'"}
 	noSniffing  = []string{"nosniff"}
@@ -110,6 +111,8 @@ func sourceField(source string) []string {
 	switch source {
 	case fetch.FromStore:
 		return storeField
+	case fetch.FromWAN:
+		return wanField
 	case fetch.FromLAN:
 		return lanField
 	}

@@ -86,21 +86,37 @@ func (s *Server) refreshRoot(ctx context.Context, a *ask, header http.Header) (r
 	if have {
 		addValidators(header, rec)
 	}
+	host := hostOf(a.url)
+	if s.silent.has(host) {
+		if root, err := s.withoutMirror(ctx, a, rec, have, errSilentMirror); err == nil {
+			return root, nil
+		}
+	}
+	began := time.Now()
 	root, err := s.askForRoot(ctx, a, header, rec, have)
 	if err == nil || !mayServeStale(err) {
 		return root, err
 	}
+	if ctx.Err() == nil && time.Since(began) >= slowFailure {
+		s.silent.add(host)
+	}
+	return s.withoutMirror(ctx, a, rec, have, err)
+}
+
+// withoutMirror returns the last good copy, of the LAN or our own, of a root file
+// that the mirror does not give; why is in the error where there is none.
+func (s *Server) withoutMirror(ctx context.Context, a *ask, rec store.URLRecord, have bool, why error) (rootCopy, error) {
 	if found, ok := s.rootFromLAN(ctx, a, rec, have); ok {
-		s.log.Warn("the mirror is of no help; giving the newest copy on the LAN", "url", a.url, "date", found.info.Date, "err", err)
+		s.log.Warn("the mirror is of no help; giving the newest copy on the LAN", "url", a.url, "date", found.info.Date, "err", why)
 		return s.takePeersRoot(a, found)
 	}
 	if !have {
-		return root, err
+		return rootCopy{}, why
 	}
 	if until := validUntil(rec); time.Now().After(until) {
-		return root, fmt.Errorf("%w (a copy is stored, but it expired at %s)", err, until.UTC().Format(time.RFC1123))
+		return rootCopy{}, fmt.Errorf("%w (a copy is stored, but it expired at %s)", why, until.UTC().Format(time.RFC1123))
 	}
-	s.log.Warn("the mirror is of no help; giving the last good copy", "url", a.url, "err", err)
+	s.log.Warn("the mirror is of no help; giving the last good copy", "url", a.url, "err", why)
 	return rootCopy{rec: rec, stale: true}, nil
 }
 

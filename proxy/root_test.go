@@ -256,6 +256,23 @@ func TestMirrorDown(t *testing.T) {
 	}
 }
 
+// A mirror that fails slowly is not waited for again at once.
+func TestSilentMirrorIsLeftAlone(t *testing.T) {
+	n, a := newRootNode(t, &repo{date: july})
+	body := n.get(a.url(inRelease)).body
+	a.answer(func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(slowFailure)
+		answering(503, "down")(w, r)
+	})
+	for range 3 {
+		got := n.get(a.url(inRelease))
+		got.want(t, 200, body)
+		got.wantField(t, "Warning", `110 - "Response is Stale"`)
+	}
+	a.wantRequests(t, 2)
+	n.get(a.url("dists/other/InRelease")).want(t, 503, "down") // of which there is no copy
+}
+
 // A root file that nobody has is an error to be tried again, never a 404.
 func TestMirrorDownWithoutACopy(t *testing.T) {
 	n, a := newRootNode(t, &repo{date: july})

@@ -47,18 +47,20 @@ const (
 	shutdownGrace = 5 * time.Second
 )
 
-// Config says what a Server works with. All fields but LAN are required.
+// Config says what a Server works with. All fields but LAN and Internet are required.
 type Config struct {
 	// NodeID is this node's: random at each start, since cloned disks must not be
 	// one node.
 	NodeID string
 	// LAN answers the other nodes of the local network, and asks them. nil: there
 	// are none.
-	LAN    *lan.Node
-	Store  *store.Store
-	Index  *index.Index
-	Fetch  *fetch.Fetcher
-	Egress *Egress
+	LAN *lan.Node
+	// Internet is the node's part in the DHT. nil: it has none.
+	Internet *Internet
+	Store    *store.Store
+	Index    *index.Index
+	Fetch    *fetch.Fetcher
+	Egress   *Egress
 	// Allows tells whether a client is served.
 	Allows func(client netip.Addr) bool
 	// Version of the program, as shown in Via and status.
@@ -76,6 +78,7 @@ type Server struct {
 	router   http.Handler
 	indexer  *indexer
 	roots    flights[rootCopy]
+	silent   silentMirrors
 
 	largeRoots chan struct{} // a token for each large root file being read
 	prefetches atomic.Int64  // holds of all connections
@@ -116,6 +119,9 @@ func (s *Server) Stored(want fetch.Want, digest fetch.Digest, head fetch.Head) {
 	}
 	if s.cfg.LAN != nil && want.Digest == digest {
 		s.cfg.LAN.Have(digest)
+	}
+	if s.cfg.Internet != nil && s.cfg.Store.Shareable(digest) {
+		s.cfg.Internet.WAN.Have(digest, time.Now())
 	}
 	if entry := s.cfg.Index.Lookup(name, netip.Addr{}); entry.Parse && entry.Digest == digest {
 		s.indexer.parse(name, digest)
@@ -266,6 +272,10 @@ func (s *Server) isLoop(r *http.Request) bool {
 // routes are the paths that are our own; all others name a file of some host.
 func (s *Server) routes() http.Handler {
 	r := mux.NewRouter().SkipClean(true)
+	if s.cfg.Internet != nil {
+		stranger := func(r *http.Request, _ *mux.RouteMatch) bool { return isStranger(r) }
+		r.MatcherFunc(stranger).Handler(s.cfg.Internet.WAN.Handler())
+	}
 	own := r.Methods(http.MethodGet, http.MethodHead).Subrouter()
 	own.HandleFunc("/", s.servePage)
 	own.HandleFunc("/~/v1/status", s.serveStatus)

@@ -18,6 +18,8 @@ type Status struct {
 	Version   string           `json:"version"`
 	UptimeS   int64            `json:"uptime_s"`
 	LAN       LANStatus        `json:"lan"`
+	DHT       DHTStatus        `json:"dht"`
+	WAN       WANStatus        `json:"wan"`
 	Store     StoreStatus      `json:"store"`
 	BytesFrom BytesFrom        `json:"bytes_from"`
 	BytesTo   BytesTo          `json:"bytes_to"`
@@ -38,10 +40,12 @@ type StoreStatus struct {
 }
 
 // BytesFrom tells where bytes came from: Store, to clients without asking
-// anybody; LAN, from other nodes of it; Mirror, over the uplink.
+// anybody; LAN, from other nodes of it; WAN and Mirror, over the uplink from nodes
+// on the internet and from mirrors.
 type BytesFrom struct {
 	Store  int64 `json:"store"`
 	LAN    int64 `json:"lan"`
+	WAN    int64 `json:"wan"`
 	Mirror int64 `json:"mirror"`
 }
 
@@ -49,6 +53,7 @@ type BytesFrom struct {
 type BytesTo struct {
 	Apt int64 `json:"apt"`
 	LAN int64 `json:"lan"`
+	WAN int64 `json:"wan"`
 }
 
 // IndexStatus tells how many repositories and file names are known by hash.
@@ -68,11 +73,14 @@ func (s *Server) status() Status {
 		UptimeS:   int64(time.Since(s.started) / time.Second),
 		Store:     StoreStatus{Blobs: blobs, Bytes: bytes, Quota: quota},
 		LAN:       LANStatus{Peers: []lan.PeerStatus{}},
-		BytesFrom: BytesFrom{Store: fromStore, LAN: s.cfg.Fetch.BytesFromLAN(), Mirror: s.cfg.Fetch.BytesFromMirror()},
-		BytesTo:   BytesTo{Apt: fromStore + s.counters.aptFromLAN.Load() + s.counters.aptFromMirror.Load()},
+		DHT:       s.cfg.Internet.dhtStatus(),
+		WAN:       s.cfg.Internet.wanStatus(),
+		BytesFrom: BytesFrom{Store: fromStore, LAN: s.cfg.Fetch.BytesFromLAN(), WAN: s.cfg.Fetch.BytesFromWAN(), Mirror: s.cfg.Fetch.BytesFromMirror()},
+		BytesTo:   BytesTo{Apt: fromStore + s.counters.aptFromLAN.Load() + s.counters.aptFromWAN.Load() + s.counters.aptFromMirror.Load()},
 		Index:     IndexStatus{Origins: origins, Files: files},
 		Transfers: s.cfg.Fetch.Transfers(),
 	}
+	st.BytesTo.WAN = st.WAN.BytesTo
 	if s.cfg.LAN != nil {
 		st.LAN.Peers = append(st.LAN.Peers, s.cfg.LAN.Peers()...)
 		st.BytesTo.LAN = s.cfg.LAN.BytesTo()

@@ -17,6 +17,7 @@ const (
 	kindImport = 'i'
 	kindHolder = 'h'
 	kindTold   = 'a'
+	kindDHT    = 'd'
 )
 
 func blobKey(kind byte, d Digest) []byte { return append([]byte{kind}, d[:]...) }

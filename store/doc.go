@@ -33,6 +33,7 @@
 //	h  digest and 8 bytes of a node's id: that node of the LAN has the blob; time in s, 8 bytes, and
 //	   its address as netip.AddrPort marshals it
 //	a  when this node last announced the blob on the LAN, in s, 8 bytes
+//	d  20 bytes of key: what the DHT knows of its announce there; vanishes when the DHT says
 //	i  8 bytes of hash of a directory's name, 8 of inode: a file that Import hashed
 //
 // All of it can be lost, and is thrown away when it is damaged: the blobs are then found by a walk

@@ -29,6 +29,8 @@ func (f flags) has(g flags) bool { return f&g != 0 }
 // public: anybody may have it.
 func (e entry) public() bool { return !e.flags.has(flagPrivate) }
 
+func (e entry) shareable() bool { return e.public() && e.flags.has(flagShareable) }
+
 // A table holds the entries of all blobs.
 type table struct {
 	mu      sync.RWMutex // guards following

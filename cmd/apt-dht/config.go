@@ -19,6 +19,8 @@ import (
 type settings struct {
 	listenSettings
 	lanSettings
+	sharingSettings
+	internetSettings
 	storeSettings
 	logSettings
 
@@ -59,6 +61,11 @@ type serveConfig struct {
 	Listen []string
 	// LAN says how other nodes are found.
 	LAN lanConfig
+	// DHT turns the internet on; Internet says how it is taken part in.
+	DHT      bool
+	Internet internetConfig
+	// Exclude are repositories, as the index names them, that have no part in it.
+	Exclude []string
 	// Clients decides who may use the proxy. This machine always may.
 	Clients *clientList
 	// OriginHosts are host names, in lower case, that may be fetched from even
@@ -107,9 +114,15 @@ func (s settings) config() (serveConfig, error) {
 	if len(s.Listen) == 0 {
 		return serveConfig{}, errors.New(`listen: the list is empty: name at least one address, as ":9977"`)
 	}
+	internet, err := s.internetSettings.config()
+	if err != nil {
+		return serveConfig{}, err
+	}
 	cfg := serveConfig{
 		storeConfig: stored,
 		LAN:         s.lanSettings.config(),
+		DHT:         s.DHT,
+		Internet:    internet,
 		Clients:     newClientList(s.Allow, lanPrefixes),
 		Proxy:       s.UpstreamProxy.proxyFunc(*httpproxy.FromEnvironment()),
 		AptLists:    s.AptLists,
@@ -119,6 +132,9 @@ func (s settings) config() (serveConfig, error) {
 	cfg.LAN.OfficeProxy = len(s.Allow) > 0
 	for _, l := range s.Listen {
 		cfg.Listen = append(cfg.Listen, l.hostport)
+	}
+	for _, r := range s.DHTExclude {
+		cfg.Exclude = append(cfg.Exclude, r.name)
 	}
 	for _, o := range s.AllowOrigin {
 		if o.host != "" {

@@ -85,7 +85,7 @@ func newNode(t testing.TB, conf nodeConfig) *node {
 	n := &node{t: t, addr: conf.listen, data: conf.dataDir, etc: etc, lists: t.TempDir(), log: new(output)}
 	n.args = append([]string{
 		"--config", os.DevNull, "--data-dir", n.data, "--apt-etc", etc, "--apt-lists", n.lists,
-		"--import", "", "--log-level", "debug",
+		"--import", "", "--log-level", "debug", "--dht=false",
 	}, conf.flags...)
 	if !conf.strict {
 		n.args = append(n.args, "--allow-origin", "127.0.0.0/8")

@@ -28,9 +28,9 @@ const (
 // layout names every package of the module and the packages of the module that
 // it may import, with the reason. Imports run down the list, never up.
 var layout = []layoutRow{
-	{"cmd/apt-dht", []string{"proxy", "proxy/lan", "proxy/fetch", "proxy/fetch/mirror", "discovery", "index", "index/trust", "store"},
+	{"cmd/apt-dht", []string{"proxy", "proxy/lan", "proxy/wan", "proxy/fetch", "proxy/fetch/mirror", "discovery", "dht", "dht/nat", "index", "index/trust", "store", "store/inplace"},
 		"wires the parts; what a repository's files look like is not its business"},
-	{"proxy", []string{"proxy/lan", "proxy/fetch", "proxy/fetch/mirror", "proxy/lookahead", "index", "store"},
+	{"proxy", []string{"proxy/lan", "proxy/wan", "proxy/fetch", "proxy/fetch/mirror", "proxy/lookahead", "index", "store"},
 		"speaks HTTP with clients; where bytes come from is for proxy/fetch to know, and of the mirror client it needs but its errors and what it tells the dialler"},
 	{"proxy/lookahead", nil,
 		"knows connections and request lines, not what is asked for"},

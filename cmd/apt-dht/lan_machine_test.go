@@ -75,7 +75,7 @@ func (m *lanMachine) serveAgain() {
 func (m *lanMachine) exec() {
 	m.t.Helper()
 	args := append([]string{
-		program(m.t), "serve", "--config", os.DevNull, "--data-dir", m.data, "--import", "", "--log-level", "debug",
+		program(m.t), "serve", "--config", os.DevNull, "--data-dir", m.data, "--import", "", "--log-level", "debug", "--dht=false",
 		"--apt-etc", filepath.Join(m.dir, "etc"), "--apt-lists", filepath.Join(m.dir, "state/lists"),
 	}, m.flags...)
 	bus := m.bus

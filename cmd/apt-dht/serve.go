@@ -41,17 +41,19 @@ const (
 
 // node is what serve runs, in the order in which it is built.
 type node struct {
-	cfg     serveConfig
-	id      string // random at each start: cloned disks must not be one node
-	log     *slog.Logger
-	store   *store.Store
-	trust   atomic.Pointer[trust.Trust]
-	index   *index.Index
-	members *discovery.LAN // nil: no part in a LAN
-	lan     *lan.Node      // nil: no part in a LAN
-	mirror  *mirror.Client
-	fetch   *fetch.Fetcher
-	server  *proxy.Server
+	cfg      serveConfig
+	id       string // random at each start: cloned disks must not be one node
+	log      *slog.Logger
+	store    *store.Store
+	trust    atomic.Pointer[trust.Trust]
+	index    *index.Index
+	members  *discovery.LAN // nil: no part in a LAN
+	lan      *lan.Node      // nil: no part in a LAN
+	internet *internet      // nil: no part in the DHT
+	origins  *proxy.Origins // set with internet
+	mirror   *mirror.Client
+	fetch    *fetch.Fetcher
+	server   *proxy.Server
 }
 
 // serve runs a node until ctx ends.
@@ -62,7 +64,7 @@ func serve(ctx context.Context, cfg serveConfig, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	n, err := newNode(cfg, open, log)
+	n, err := newNode(ctx, cfg, open, log)
 	if err != nil {
 		closeAll(open)
 		return err
@@ -72,9 +74,9 @@ func serve(ctx context.Context, cfg serveConfig, log *slog.Logger) error {
 }
 
 // newNode builds the parts of a node that will answer at open; close undoes it.
-func newNode(cfg serveConfig, open []net.Listener, log *slog.Logger) (*node, error) {
+func newNode(ctx context.Context, cfg serveConfig, open []net.Listener, log *slog.Logger) (*node, error) {
 	n := &node{cfg: cfg, id: newID(), log: log}
-	if err := n.build(open); err != nil {
+	if err := n.build(ctx, open); err != nil {
 		n.close()
 		return nil, err
 	}
@@ -88,7 +90,7 @@ func newID() string {
 	return hex.EncodeToString(id[:])
 }
 
-func (n *node) build(open []net.Listener) (err error) {
+func (n *node) build(ctx context.Context, open []net.Listener) (err error) {
 	cfg, log := n.cfg, n.log
 	n.store, err = store.Open(store.Config{
 		Dir:   cfg.DataDir,
@@ -97,6 +99,9 @@ func (n *node) build(open []net.Listener) (err error) {
 		Gone: func(d store.Digest) {
 			if n.lan != nil {
 				n.lan.Gone(d)
+			}
+			if n.internet != nil {
+				n.internet.wan.Gone(d)
 			}
 		},
 		Log: log,
@@ -119,6 +124,9 @@ func (n *node) build(open []net.Listener) (err error) {
 		return err
 	}
 	if err := n.joinLAN(open); err != nil {
+		return err
+	}
+	if err := n.joinInternet(ctx); err != nil {
 		return err
 	}
 	n.connect()
@@ -148,20 +156,24 @@ func (n *node) connect() {
 	if n.lan != nil {
 		conf.LAN = n.lan
 	}
+	if n.internet != nil {
+		conf.WAN = n.internet.wan
+	}
 	n.fetch = fetch.New(conf)
 	if n.lan != nil {
 		n.lan.Share(n.fetch)
 	}
 	n.server = proxy.New(proxy.Config{
-		NodeID:  n.id,
-		LAN:     n.lan,
-		Store:   n.store,
-		Index:   n.index,
-		Fetch:   n.fetch,
-		Egress:  egress,
-		Allows:  n.cfg.Clients.Allows,
-		Version: versionString(),
-		Log:     n.log,
+		NodeID:   n.id,
+		LAN:      n.lan,
+		Internet: n.sharing(),
+		Store:    n.store,
+		Index:    n.index,
+		Fetch:    n.fetch,
+		Egress:   egress,
+		Allows:   n.cfg.Clients.Allows,
+		Version:  versionString(),
+		Log:      n.log,
 	})
 }
 
@@ -183,6 +195,9 @@ func (n *node) run(ctx context.Context, open []net.Listener) error {
 		group.Go(func() error { return n.lan.Run(ctx) })
 		group.Go(func() error { return n.members.Run(ctx) })
 	}
+	if n.internet != nil {
+		group.Go(func() error { return n.internet.run(ctx, n.server.WAN()) })
+	}
 	if n.cfg.Import != "" {
 		group.Go(func() error { return n.importArchives(ctx) })
 	}
@@ -201,6 +216,9 @@ func (n *node) run(ctx context.Context, open []net.Listener) error {
 // close ends the parts in the reverse order of their making. What it cannot
 // save is logged: the process is ending.
 func (n *node) close() {
+	if n.internet != nil {
+		n.internet.sockets.close() // if run has not
+	}
 	if n.fetch != nil {
 		n.fetch.Close()
 		n.mirror.Close()

@@ -42,6 +42,8 @@ type Config struct {
 	Stored func(want Want, digest Digest, head Head)
 	// LAN is the local network. nil: there is none.
 	LAN LAN
+	// WAN is the internet's nodes. nil: there are none.
+	WAN WAN
 	Log *slog.Logger
 }
 
@@ -54,6 +56,7 @@ type Fetcher struct {
 
 	fromMirror atomic.Int64
 	fromLAN    atomic.Int64
+	fromWAN    atomic.Int64
 
 	gate       *gate
 	bodies     semaphores    // of peers' answers
@@ -113,6 +116,9 @@ func (f *Fetcher) BytesFromMirror() int64 { return f.fromMirror.Load() }
 
 // BytesFromLAN is how many body bytes other nodes of the local network have sent.
 func (f *Fetcher) BytesFromLAN() int64 { return f.fromLAN.Load() }
+
+// BytesFromWAN is how many body bytes nodes on the internet have sent.
+func (f *Fetcher) BytesFromWAN() int64 { return f.fromWAN.Load() }
 
 // A Hold keeps a transfer going for somebody who will open its file soon.
 type Hold struct{ t *transfer }

@@ -29,6 +29,18 @@ func (f *Fetcher) OpenShared(_ context.Context, d Digest) (*Shared, error) {
 	return nil, ErrNotHere
 }
 
+// OpenPublic opens a blob for a node on the internet: one that is stored and may
+// be given to the world, never one that is still arriving. The error is
+// [ErrNotHere] where there is none. The caller closes it.
+func (f *Fetcher) OpenPublic(d Digest) (*Shared, error) {
+	if f.cfg.Store.Shareable(d) { // from memory: strangers ask for much that is not here
+		if s := f.lendStored(d); s != nil {
+			return s, nil
+		}
+	}
+	return nil, ErrNotHere
+}
+
 func (f *Fetcher) lendStored(d Digest) *Shared {
 	blob, err := f.cfg.Store.Get(d)
 	if err != nil {

@@ -3,6 +3,7 @@
 package fetch
 
 import (
+	"context"
 	"encoding/hex"
 	"net/http"
 	"time"
@@ -47,6 +48,11 @@ type Want struct {
 	Keep bool
 	// NoStore keeps the file out of the store: it passes through for one asker.
 	NoStore bool
+	// Shareable tells whether the file comes from a public origin, without
+	// credentials: only then is it looked for on the internet and given to it. It
+	// may block for some seconds, until its context ends, and is to remember what
+	// it found. Nil: it does not.
+	Shareable func(ctx context.Context) bool
 	// Unproven: the asker may be given bytes whose hash is not proven yet, as
 	// peers relay them, rather than wait for long.
 	Unproven bool
@@ -87,4 +93,5 @@ const (
 	FromStore  = "store"
 	FromMirror = "mirror"
 	FromLAN    = "lan"
+	FromWAN    = "wan"
 )

@@ -130,7 +130,7 @@ func startNode(tb testing.TB, d *fakeDHT, i int, change func(*Config)) *testNode
 	var group sync.WaitGroup
 	t.offerAll(ctx) // of what Run does; checks would disturb
 	group.Go(func() {
-		if err := t.Serve(ctx, l); err != nil {
+		if err := t.Serve(ctx, l, nil); err != nil {
 			tb.Error(err)
 		}
 	})

@@ -31,12 +31,16 @@ const (
 	maxHead = 8 << 10
 )
 
-// Serve answers those who connect to l, until ctx ends; it closes l. Of what does
+// Serve has h answer those who connect to l, until ctx ends; it closes l. A nil h is
+// [Node.Handler]. Of what does
 // not begin as HTTP does, such as BitTorrent's handshakes and TLS, it closes the
 // connection without an answer. It may be called for several listeners.
-func (n *Node) Serve(ctx context.Context, l net.Listener) error {
+func (n *Node) Serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	if h == nil {
+		h = n.Handler()
+	}
 	server := &http.Server{
-		Handler:           n.Handler(),
+		Handler:           h,
 		ReadHeaderTimeout: headTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHead,

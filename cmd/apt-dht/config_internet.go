@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"path"
+	"strconv"
+	"strings"
+
+	"apt-dht/dht"
+)
+
+// dhtSettings are what a command that takes part in the DHT can be told.
+type dhtSettings struct {
+	WANListen    listenAddr `toml:"wan-listen" placeholder:"ADDR" help:"Where nodes on the internet reach this one, [HOST]:PORT: UDP for the DHT, TCP for files. Default: :9978; serve does without if that is taken."`
+	DHTBootstrap []dhtAddr  `toml:"dht-bootstrap" placeholder:"HOST:PORT" help:"Node of the DHT to begin with, instead of well-known ones. Repeatable."`
+	DHTPrivate   bool       `toml:"dht-private" help:"The DHT is one's own: private addresses are allowed in it, and the router is not asked for a port."`
+}
+
+// internetSettings are what a command that gives files to nodes on the internet
+// can be told besides.
+type internetSettings struct {
+	dhtSettings
+	UploadLimit bytesPerSec `toml:"upload-limit" placeholder:"SIZE" help:"Most bytes per second given to nodes on the internet, as 2MB. Default: 500kB."`
+}
+
+// sharingSettings are what serve is told besides.
+type sharingSettings struct {
+	DHT        bool         `toml:"dht" default:"true" negatable:"" placeholder:"false" help:"Fetch files of public repositories also from nodes on the internet, and give to them; it shows them which files this node has (${default})."`
+	DHTExclude []repository `toml:"dht-exclude" placeholder:"HOST[/PATH]" help:"Repositories whose files are neither looked for on the internet nor given to it. Repeatable."`
+}
+
+// internetConfig is a node's part in the DHT.
+type internetConfig struct {
+	// Listen is the address for TCP and UDP, [HOST]:PORT. Empty: the default one,
+	// if it is free.
+	Listen string
+	// Bootstrap are the DHT nodes to begin with. Nil: the well-known ones.
+	Bootstrap []string
+	// Private allows private addresses, of nodes and of repositories.
+	Private bool
+	// UploadLimit is in bytes per second. 0: the default.
+	UploadLimit int64
+}
+
+// isPublic tells whether what is fetched from an address is everybody's.
+func (c internetConfig) isPublic(ip netip.Addr) bool {
+	if c.Private {
+		return ip.IsValid() && !ip.IsMulticast() && !ip.IsUnspecified() && !ip.IsLinkLocalUnicast()
+	}
+	return dht.IsPublic(ip)
+}
+
+func (s internetSettings) config() (internetConfig, error) {
+	cfg, err := s.dhtSettings.config()
+	cfg.UploadLimit = s.UploadLimit.bytes
+	return cfg, err
+}
+
+func (s dhtSettings) config() (internetConfig, error) {
+	cfg := internetConfig{Listen: s.WANListen.hostport, Private: s.DHTPrivate}
+	for _, b := range s.DHTBootstrap {
+		cfg.Bootstrap = append(cfg.Bootstrap, b.hostport)
+	}
+	if _, port, err := net.SplitHostPort(cfg.Listen); err == nil && port != "0" {
+		if n, _ := strconv.Atoi(port); n < dht.MinPort {
+			return cfg, fmt.Errorf("wan-listen: other nodes connect to no port below %d: choose another than %s", dht.MinPort, port)
+		}
+	}
+	return cfg, nil
+}
+
+// placeSettings are where a command without a store keeps what it knows.
+type placeSettings struct {
+	DataDir string `toml:"data-dir" type:"path" default:"${data_dir}" placeholder:"DIR" help:"Where it keeps what it knows from one start to the next (${default})."`
+}
+
+func (s placeSettings) config() (string, error) {
+	if s.DataDir == "" {
+		return "", errors.New("data-dir: this user has no home directory to keep files in: name a directory with --data-dir")
+	}
+	return s.DataDir, nil
+}
+
+// dhtAddr is HOST:PORT of a node of the DHT.
+type dhtAddr struct{ hostport string }
+
+// UnmarshalText checks the shape; names are looked up while the node runs.
+func (a *dhtAddr) UnmarshalText(text []byte) error {
+	if err := dht.CheckBootstrap(string(text)); err != nil {
+		return fmt.Errorf("%q is not the address of a DHT node: give HOST:PORT with a port from %d up, as dht.example:9978", text, dht.MinPort)
+	}
+	a.hostport = string(text)
+	return nil
+}
+
+// bytesPerSec is a rate.
+type bytesPerSec struct{ byteSize }
+
+// minUpload is what one file is given with at the least, in bytes per second:
+// whoever gets less looks elsewhere.
+const minUpload = 50_000
+
+// UnmarshalText reads a size, of at least minUpload.
+func (r *bytesPerSec) UnmarshalText(text []byte) error {
+	if err := r.byteSize.UnmarshalText(text); err != nil {
+		return err
+	}
+	if r.bytes < minUpload {
+		return fmt.Errorf("%q is too slow for anybody: give 50kB or more, or turn the internet off with --dht=false", text)
+	}
+	return nil
+}
+
+// repository is a host, or what is below a path of it, as the index names it.
+type repository struct{ name string }
+
+// UnmarshalText reads HOST or HOST/PATH, with or without the scheme.
+func (r *repository) UnmarshalText(text []byte) error {
+	name := string(text)
+	if _, rest, ok := strings.Cut(name, "://"); ok {
+		name = rest
+	}
+	host, rest, _ := strings.Cut(name, "/")
+	if host == "" || strings.ContainsAny(name, "?#@ \t") {
+		return fmt.Errorf("%q is not a repository: give HOST or HOST/PATH, as packages.example/internal", text)
+	}
+	r.name = strings.ToLower(host) + strings.TrimSuffix(path.Clean("/"+rest), "/")
+	return nil
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+
+	"golang.org/x/sync/errgroup"
+
+	"apt-dht/dht"
+	"apt-dht/dht/nat"
+	"apt-dht/proxy"
+	"apt-dht/proxy/wan"
+)
+
+// internet is a node's part in the DHT, and what it gives to nodes on the internet
+// and takes from them.
+type internet struct {
+	cfg     internetConfig
+	sockets *sockets
+	dht     *dht.Node
+	wan     *wan.Node
+	router  *nat.Mapper // nil: none is asked for a port
+	log     *slog.Logger
+}
+
+// newInternet builds a node's part in the internet, at sockets that it takes over
+// unless it fails. files has what wan.Config tells of the files; nodes is where
+// the DHT's nodes are kept, rows where what has been announced is.
+func newInternet(cfg internetConfig, open *sockets, files wan.Config, nodes string, rows dht.Rows, log *slog.Logger) (*internet, error) {
+	i := &internet{cfg: cfg, sockets: open, log: log}
+	var err error
+	if !cfg.Private {
+		if i.router, err = nat.New(nat.Config{Port: open.port, Log: log}); err != nil {
+			return nil, fmt.Errorf("router: %w", err)
+		}
+	}
+	i.dht, err = dht.New(dht.Config{
+		IPv4: open.udp4, IPv6: open.udp6,
+		Bootstrap: cfg.Bootstrap,
+		Private:   cfg.Private,
+		Reachable: i.reachable,
+		NodesFile: nodes,
+		Rows:      rows,
+		Log:       log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	files.DHT = i.dht
+	files.Private = cfg.Private
+	files.UploadLimit = cfg.UploadLimit
+	files.External = i.external
+	files.Port = open.port
+	files.Version = versionString()
+	files.Log = log
+	i.wan, err = wan.New(files)
+	return i, err
+}
+
+// reachable tells the DHT whether others can fetch from this node.
+func (i *internet) reachable() (port uint16, ok bool) {
+	if i.wan == nil { // it is being built
+		return 0, false
+	}
+	return i.wan.Reachable()
+}
+
+// external is the address at which this node should be reached.
+func (i *internet) external() (netip.AddrPort, bool) {
+	if i.router != nil {
+		return i.router.External()
+	}
+	return ownAddr(i.sockets.tcp.Addr(), i.sockets.port)
+}
+
+// ownAddr is the address of this machine at which a socket is reached in a network
+// without translation of addresses.
+func ownAddr(listening net.Addr, port uint16) (netip.AddrPort, bool) {
+	at, err := netip.ParseAddrPort(listening.String())
+	if err == nil && !at.Addr().IsUnspecified() {
+		return netip.AddrPortFrom(at.Addr().Unmap(), port), true
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return netip.AddrPort{}, false
+	}
+	best := netip.IPv6Loopback()
+	for _, addr := range addrs {
+		prefix, err := netip.ParsePrefix(addr.String())
+		if err != nil || !prefix.Addr().IsGlobalUnicast() {
+			continue
+		}
+		if ip := prefix.Addr().Unmap(); best.IsLoopback() || ip.Is4() && !best.Is4() {
+			best = ip
+		}
+	}
+	return netip.AddrPortFrom(best, port), true
+}
+
+// run takes part until ctx ends. What comes to the listener for files is answered
+// by handler, nil for wan's own.
+func (i *internet) run(ctx context.Context, handler http.Handler) error {
+	i.log.Info("listening for other nodes on the internet", "port", i.sockets.port, "private", i.cfg.Private)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return i.dht.Run(ctx) })
+	group.Go(func() error { return i.wan.Run(ctx) })
+	group.Go(func() error { return i.wan.Serve(ctx, i.sockets.tcp, handler) })
+	if i.router != nil {
+		group.Go(func() error { return i.router.Run(ctx) })
+	}
+	return group.Wait()
+}
+
+// dhtStatus tells how the DHT stands.
+func (i *internet) dhtStatus() proxy.DHTStatus {
+	s := i.dht.Stats()
+	return proxy.DHTStatus{
+		Nodes:     s.GoodNodes,
+		Announced: s.Announced,
+		Offered:   s.Offered,
+		ReadOnly:  s.ReadOnly,
+		External:  append([]netip.Addr{}, s.External...),
+		PacketsIn: s.PacketsIn, PacketsOut: s.PacketsOut,
+		BytesIn: s.BytesIn, BytesOut: s.BytesOut,
+	}
+}
+
+// routerStatus says in a sentence what the router has been asked.
+func (i *internet) routerStatus() string {
+	if i.router == nil {
+		return "not asked: in a DHT of one's own there is no translation of addresses"
+	}
+	return i.router.Status()
+}

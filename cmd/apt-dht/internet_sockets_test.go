@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package main
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TCP and UDP share a port, whichever it is.
+func TestOpenSockets(t *testing.T) {
+	for _, addr := range []string{"127.0.0.1:0", "localhost:0", ":0", "[::1]:0"} {
+		s, err := openSockets(t.Context(), addr, true)
+		if err != nil {
+			t.Fatalf("%s: %v", addr, err)
+		}
+		port := strconv.Itoa(int(s.port))
+		if s.port == 0 || portOf(s.tcp.Addr()) != port || s.udp4 == nil && s.udp6 == nil {
+			t.Errorf("%s: port %s, TCP %v, UDP %v and %v", addr, port, s.tcp.Addr(), s.udp4, s.udp6)
+		}
+		for _, conn := range []net.PacketConn{s.udp4, s.udp6} {
+			if conn != nil && portOf(conn.LocalAddr()) != port {
+				t.Errorf("%s: UDP at %v, TCP at %s", addr, conn.LocalAddr(), port)
+			}
+		}
+		s.close()
+	}
+}
+
+// A port of which either half is taken is left alone, and nothing of it stays open.
+func TestPortTaken(t *testing.T) {
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcp.Close()
+	udp, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udp.Close()
+	for _, taken := range []net.Addr{tcp.Addr(), udp.LocalAddr()} {
+		for range 2 {
+			s, err := openSockets(t.Context(), taken.String(), true)
+			if s != nil || !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), "--wan-listen") {
+				t.Errorf("%s %v: got %v, %v", taken.Network(), taken, s, err)
+			}
+		}
+	}
+	s, err := openSockets(t.Context(), tcp.Addr().String(), false)
+	if err != nil || s.tcp != nil {
+		t.Fatalf("for UDP alone: %v, %v", s, err)
+	}
+	s.close()
+}
+
+func TestOwnAddr(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if got, ok := ownAddr(l.Addr(), 4000); !ok || got != netip.MustParseAddrPort("127.0.0.1:4000") {
+		t.Errorf("listening at %v: %v, %v", l.Addr(), got, ok)
+	}
+	all := &net.TCPAddr{IP: net.IPv6unspecified, Port: 4000}
+	if got, ok := ownAddr(all, 4000); !ok || !got.Addr().IsValid() || got.Addr().IsUnspecified() || got.Port() != 4000 {
+		t.Errorf("listening everywhere: %v, %v", got, ok)
+	}
+}

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package proxy
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+
+	"apt-dht/proxy/wan"
+)
+
+// Internet is what a Server knows of its node's part in the DHT.
+type Internet struct {
+	WAN *wan.Node
+	// DHT and Router tell how they stand, for the status.
+	DHT    func() DHTStatus
+	Router func() string
+	// Origins says which repositories' files may go there.
+	Origins *Origins
+}
+
+// DHTStatus tells of the DHT.
+type DHTStatus struct {
+	// Nodes is how many are known, of those that have answered lately.
+	Nodes int `json:"nodes"`
+	// Announced is how many files other nodes find this one by, of Offered that
+	// they may.
+	Announced int `json:"announced"`
+	Offered   int `json:"offered"`
+	// ReadOnly: this node cannot be reached, so it asks only (BEP 43).
+	ReadOnly bool `json:"read_only"`
+	// External are the addresses that others see this node at.
+	External   []netip.Addr `json:"external"`
+	PacketsIn  uint64       `json:"packets_in"`
+	PacketsOut uint64       `json:"packets_out"`
+	BytesIn    uint64       `json:"bytes_in"`
+	BytesOut   uint64       `json:"bytes_out"`
+}
+
+// WANStatus tells of the nodes on the internet.
+type WANStatus struct {
+	wan.Status
+	// Router says in a sentence what the router has been asked for.
+	Router string `json:"router"`
+}
+
+// noInternet is the status of a node that has no part in it.
+var noInternet = WANStatus{
+	Status: wan.Status{Reach: "this node has no part in the DHT (--dht, --wan-listen)", Peers: []wan.PeerStatus{}},
+	Router: "not asked",
+}
+
+func (n *Internet) dhtStatus() DHTStatus {
+	if n == nil {
+		return DHTStatus{External: []netip.Addr{}}
+	}
+	return n.DHT()
+}
+
+func (n *Internet) wanStatus() WANStatus {
+	if n == nil {
+		return noInternet
+	}
+	return WANStatus{n.WAN.Status(), n.Router()}
+}
+
+// shareable tells whether a file may be looked for on the internet and given to
+// it (fetch.Want.Shareable); nil: it may not.
+func (n *Internet) shareable(url, name string) func(context.Context) bool {
+	if n == nil {
+		return nil
+	}
+	return n.Origins.shares(url, name)
+}
+
+// strangerKey marks the requests that come from the internet.
+type strangerKey struct{}
+
+// WAN answers the nodes on the internet, from the same routes, of which they get
+// their own alone. It is for wan.Node.Serve, which bounds their connections.
+func (s *Server) WAN() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.router.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), strangerKey{}, true)))
+	})
+}
+
+func isStranger(r *http.Request) bool { return r.Context().Value(strangerKey{}) != nil }

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package proxy
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// resolveTime bounds the looking up of a repository's name.
+	resolveTime = 2 * time.Second
+
+	// A verdict about a host holds for publicFor where it is public, and for
+	// unknownFor where it is not, or could not be resolved: the network may have
+	// been down.
+	publicFor  = 10 * time.Minute
+	unknownFor = 30 * time.Second
+
+	// maxVerdicts bounds the hosts that are remembered.
+	maxVerdicts = 1024
+)
+
+// Origins says of which repositories files may be looked for on the internet and
+// given to it: those at public addresses. What is behind a name that this node
+// cannot resolve might be anywhere.
+type Origins struct {
+	// Public tells whether an address is that of a public repository. Required.
+	Public func(netip.Addr) bool
+	// Exclude are repositories that never are, by host or host and path as the
+	// index names them.
+	Exclude []string
+	// Resolve returns the addresses of a host. Nil: the system's resolver.
+	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
+
+	mu       sync.Mutex // guards following
+	verdicts map[string]*verdict
+}
+
+// A verdict is whether a host is public. Whoever has made it looks that up, and
+// closes known; until then until is the only field that is valid.
+type verdict struct {
+	known     chan struct{}
+	public    bool
+	abandoned bool // whoever looked it up was called off
+	until     time.Time
+}
+
+// Excluded tells whether the operator has excluded what a URL or name, without
+// scheme, is part of.
+func (o *Origins) Excluded(name string) bool {
+	if _, rest, ok := strings.Cut(name, "://"); ok {
+		name = rest
+	}
+	for _, prefix := range o.Exclude {
+		if rest, ok := strings.CutPrefix(name, prefix); ok && (rest == "" || rest[0] == '/' || rest[0] == ':') {
+			return true
+		}
+	}
+	return false
+}
+
+// shares tells whether a URL, which the index calls name, is of a public
+// repository; nil where that needs no looking up because it is not. What shows who
+// is asking never is.
+func (o *Origins) shares(raw, name string) func(context.Context) bool {
+	u, err := url.Parse(raw)
+	if err != nil || u.User != nil || u.RawQuery != "" || u.ForceQuery || o.Excluded(name) {
+		return nil
+	}
+	host := strings.ToLower(u.Hostname())
+	if ip, err := netip.ParseAddr(host); err == nil {
+		if !o.Public(ip.Unmap()) {
+			return nil
+		}
+		return func(context.Context) bool { return true }
+	}
+	return func(ctx context.Context) bool { return o.isPublic(ctx, host) }
+}
+
+// isPublic tells whether all addresses of a host are public.
+func (o *Origins) isPublic(ctx context.Context, host string) bool {
+	for {
+		v, mine := o.verdict(host)
+		if mine {
+			o.lookUp(ctx, host, v)
+		}
+		select {
+		case <-v.known:
+			if v.abandoned && ctx.Err() == nil {
+				continue
+			}
+			return v.public
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// verdict returns the verdict about a host. mine: there was none that holds, and
+// the caller is to look it up.
+func (o *Origins) verdict(host string) (v *verdict, mine bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	now := time.Now()
+	if v := o.verdicts[host]; v != nil && now.Before(v.until) {
+		return v, false
+	}
+	if o.verdicts == nil || len(o.verdicts) >= maxVerdicts {
+		o.verdicts = make(map[string]*verdict)
+	}
+	v = &verdict{known: make(chan struct{}), until: now.Add(publicFor)}
+	o.verdicts[host] = v
+	return v, true
+}
+
+func (o *Origins) lookUp(ctx context.Context, host string, v *verdict) {
+	defer close(v.known)
+	inTime, cancel := context.WithTimeout(ctx, resolveTime)
+	defer cancel()
+	addrs, err := o.resolve(inTime, host)
+	public := err == nil && len(addrs) > 0
+	for _, ip := range addrs {
+		public = public && o.Public(ip.Unmap())
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	v.public, v.abandoned = public, ctx.Err() != nil
+	switch {
+	case v.abandoned:
+		v.until = time.Time{}
+	case !public:
+		v.until = time.Now().Add(unknownFor)
+	}
+}
+
+func (o *Origins) resolve(ctx context.Context, host string) ([]netip.Addr, error) {
+	if o.Resolve != nil {
+		return o.Resolve(ctx, host)
+	}
+	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+}
