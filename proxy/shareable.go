@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -17,8 +18,8 @@ const (
 	resolveTime = 2 * time.Second
 
 	// A verdict about a host holds for publicFor where it is public, and for
-	// unknownFor where it is not, or could not be resolved: the network may have
-	// been down.
+	// unknownFor where it is not. Where the host cannot be resolved, because the
+	// network is down, what was known before holds for unknownFor more.
 	publicFor  = 10 * time.Minute
 	unknownFor = 30 * time.Second
 
@@ -32,6 +33,9 @@ const (
 type Origins struct {
 	// Public tells whether an address is that of a public repository. Required.
 	Public func(netip.Addr) bool
+	// AnyName takes every host that has a name for public: in a DHT of one's own,
+	// where it does not matter to which address it leads.
+	AnyName bool
 	// Exclude are repositories that never are, by host or host and path as the
 	// index names them.
 	Exclude []string
@@ -46,7 +50,7 @@ type Origins struct {
 // closes known; until then until is the only field that is valid.
 type verdict struct {
 	known     chan struct{}
-	public    bool
+	public    bool // until known is closed: as it was before
 	abandoned bool // whoever looked it up was called off
 	until     time.Time
 }
@@ -80,7 +84,7 @@ func (o *Origins) shares(raw, name string) func(context.Context) bool {
 		}
 		return func(context.Context) bool { return true }
 	}
-	return func(ctx context.Context) bool { return o.isPublic(ctx, host) }
+	return func(ctx context.Context) bool { return o.AnyName || o.isPublic(ctx, host) }
 }
 
 // isPublic tells whether all addresses of a host are public.
@@ -108,13 +112,14 @@ func (o *Origins) verdict(host string) (v *verdict, mine bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := time.Now()
-	if v := o.verdicts[host]; v != nil && now.Before(v.until) {
-		return v, false
+	old := o.verdicts[host]
+	if old != nil && now.Before(old.until) {
+		return old, false
 	}
 	if o.verdicts == nil || len(o.verdicts) >= maxVerdicts {
 		o.verdicts = make(map[string]*verdict)
 	}
-	v = &verdict{known: make(chan struct{}), until: now.Add(publicFor)}
+	v = &verdict{known: make(chan struct{}), public: old != nil && old.public, until: now.Add(publicFor)}
 	o.verdicts[host] = v
 	return v, true
 }
@@ -124,17 +129,16 @@ func (o *Origins) lookUp(ctx context.Context, host string, v *verdict) {
 	inTime, cancel := context.WithTimeout(ctx, resolveTime)
 	defer cancel()
 	addrs, err := o.resolve(inTime, host)
-	public := err == nil && len(addrs) > 0
-	for _, ip := range addrs {
-		public = public && o.Public(ip.Unmap())
-	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	v.public, v.abandoned = public, ctx.Err() != nil
+	v.abandoned = ctx.Err() != nil
+	if err == nil {
+		v.public = len(addrs) > 0 && !slices.ContainsFunc(addrs, func(ip netip.Addr) bool { return !o.Public(ip.Unmap()) })
+	}
 	switch {
 	case v.abandoned:
 		v.until = time.Time{}
-	case !public:
+	case err != nil || !v.public:
 		v.until = time.Now().Add(unknownFor)
 	}
 }

@@ -13,6 +13,26 @@ import (
 	"time"
 )
 
+func TestOriginsOfAPrivateDHT(t *testing.T) {
+	origins := &Origins{
+		AnyName: true,
+		Public:  func(ip netip.Addr) bool { return !ip.IsLinkLocalUnicast() },
+		Exclude: []string{"closed.example"},
+	}
+	for url, want := range map[string]bool{
+		"http://mirror.invalid/a.deb":         true,
+		"http://10.0.0.7/a.deb":               true,
+		"http://169.254.169.1/a.deb":          false,
+		"http://closed.example/a.deb":         false,
+		"http://mirror.invalid/a.deb?token=1": false,
+	} {
+		shares := origins.shares(url, strings.TrimPrefix(url, "http://"))
+		if (shares != nil && shares(t.Context())) != want {
+			t.Errorf("%s: want %v", url, want)
+		}
+	}
+}
+
 func TestOriginsShare(t *testing.T) {
 	names := map[string][]netip.Addr{
 		"public.example": {netip.MustParseAddr("5.1.0.7"), netip.MustParseAddr("2a01:db8::7")},
@@ -105,8 +125,12 @@ func TestOriginsResolve(t *testing.T) {
 			t.Error("the verdict was not remembered")
 		}
 		time.Sleep(publicFor)
-		if ask(t.Context()) || ask(t.Context()) || asked.Load() != 3 {
-			t.Errorf("a host that is not resolved is public, or was asked for %d times", asked.Load()-2)
+		if !ask(t.Context()) || !ask(t.Context()) || asked.Load() != 3 {
+			t.Errorf("without the network a verdict is forgotten, or was asked for %d times", asked.Load()-2)
+		}
+		origins.verdicts = nil
+		if ask(t.Context()) || ask(t.Context()) || asked.Load() != 4 {
+			t.Errorf("a host that was never resolved is public, or was asked for %d times", asked.Load()-3)
 		}
 		broken.Store(false)
 		time.Sleep(unknownFor)

@@ -58,6 +58,7 @@ type node struct {
 
 // serve runs a node until ctx ends.
 func serve(ctx context.Context, cfg serveConfig, log *slog.Logger) error {
+	slog.SetDefault(log) // for libraries that log by themselves
 	debug.SetGCPercent(gcPercent)
 	debug.SetMemoryLimit(memoryGoal)
 	open, err := listeners(ctx, cfg.Listen)

@@ -27,7 +27,7 @@ func (n *node) joinInternet(ctx context.Context) error {
 	if cfg.Private && len(cfg.Bootstrap) == 0 {
 		n.log.Warn("this node begins a DHT of its own: others join by naming it with --dht-bootstrap, and after a restart it waits for them")
 	}
-	n.origins = &proxy.Origins{Public: cfg.isPublic, Exclude: n.cfg.Exclude}
+	n.origins = &proxy.Origins{Public: cfg.isPublic, AnyName: cfg.Private, Exclude: n.cfg.Exclude}
 	open, err := openSockets(ctx, cfg.Listen, true)
 	if cfg.Listen == "" && errors.Is(err, syscall.EADDRINUSE) {
 		n.log.Warn("no files are fetched from nodes on the internet", "err", err)
