@@ -74,6 +74,7 @@ install: ## Install what is in bin/ (make build); DESTDIR and prefix apply
 	install -Dm755 bin/apt-dht $(DESTDIR)$(bindir)/apt-dht
 	install -d $(DESTDIR)$(prefix)/lib/systemd/system
 	sed 's|/usr/bin/|$(bindir)/|' packaging/apt-dht.service >$(DESTDIR)$(prefix)/lib/systemd/system/apt-dht.service
+	sed 's|/usr/bin/|$(bindir)/|' packaging/apt-dht-dht-node.service >$(DESTDIR)$(prefix)/lib/systemd/system/apt-dht-dht-node.service
 	install -m644 packaging/apt-dht.socket $(DESTDIR)$(prefix)/lib/systemd/system/apt-dht.socket
 	install -Dm644 packaging/sysusers.conf $(DESTDIR)$(prefix)/lib/sysusers.d/apt-dht.conf
 	install -Dm644 packaging/apt.conf.d/30apt-dht $(DESTDIR)$(prefix)/share/apt-dht/30apt-dht
@@ -86,6 +87,7 @@ install: ## Install what is in bin/ (make build); DESTDIR and prefix apply
 .PHONY: uninstall
 uninstall: ## Remove what install has put there, but the configuration and the data
 	rm -f $(DESTDIR)$(bindir)/apt-dht $(DESTDIR)$(prefix)/lib/systemd/system/apt-dht.service \
+		$(DESTDIR)$(prefix)/lib/systemd/system/apt-dht-dht-node.service \
 		$(DESTDIR)$(prefix)/lib/systemd/system/apt-dht.socket $(DESTDIR)$(prefix)/lib/sysusers.d/apt-dht.conf
 	rm -rf $(DESTDIR)$(prefix)/share/apt-dht $(DESTDIR)$(prefix)/lib/apt-dht
 

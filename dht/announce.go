@@ -57,10 +57,10 @@ func newAnnouncer(node *Node, rows Rows) *announcer {
 // node got it: of what is due, the newest and those with the fewest peers go
 // first, and what does not fit in the budget of 55 packets per second, about 1,500
 // new keys per half hour, is not announced. Nor is what has 20 other peers already,
-// which is looked at again every two hours, or what another node announces from
-// the same outside address. At most 32,768 keys are kept; of more
-// the worst are forgotten. To offer a key again costs nothing, and counts if added
-// is later. It never blocks.
+// which is looked at again after two hours, and the more rarely the older it is, or
+// what another node announces from the same outside address. At most 32,768 keys
+// are kept; of more the worst are forgotten. To offer a key again costs nothing, and
+// counts if added is later. It never blocks.
 func (n *Node) Offer(key Key, added time.Time) {
 	a := n.announcer
 	a.mu.Lock()

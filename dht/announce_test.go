@@ -189,7 +189,7 @@ func TestPlentyEnds(t *testing.T) {
 		n, store := pair(t, newInternet(), nil)
 		crowd([]*running{store}, keyOf(1), plenty)
 		n.Offer(keyOf(1), time.Now())
-		time.Sleep(lookAgainAfter - time.Minute)
+		time.Sleep(lookAgainFirst - time.Minute)
 		if got := held([]*running{store}, ourPeer); len(got) != 0 {
 			t.Fatal("a key with plenty of peers was announced")
 		}

@@ -33,7 +33,7 @@
 //   - No packet goes to, and none is read from, an address that [Config] does not
 //     allow, or a port below 1024. A lookup yields no others either.
 //   - A packet is decoded if it answers a question of the last 5 s, else at most
-//     32 times a second per network (/24, /48): and never if it has more than
+//     100 times a second per network (/24, /48): and never if it has more than
 //     2,048 bytes, nests deeper than 4, or claims a string beyond its end.
 //   - A node enters the routing table by answering us, and one per address. It is
 //     told to others while it has answered within 15 minutes. Who asks us and is
@@ -44,7 +44,7 @@
 //     network, and has ended, with all it started, when its function returns.
 //   - This node's questions and their answers come to at most 55 packets per
 //     second over time. Announcing has what upkeep and lookups leave; of lookups
-//     about twenty may be ahead.
+//     about twenty may be ahead, nine where the DHT has a million nodes.
 //   - All memory is bounded: about 25 MB with 32,768 keys to announce and under
 //     attack from everywhere, some 2 MB otherwise.
 //

@@ -116,7 +116,7 @@ func (s *search) walk(ctx context.Context, f *family, key Key) {
 	}
 	t := &traversal{
 		family: f, target: key, method: "get_peers",
-		alpha: lookupAlpha, tries: lookupTries, limit: lookupLimit,
+		alpha: lookupAlpha, tries: lookupTries, limit: lookupLimit, hurry: true,
 		each: func(from netip.AddrPort, r *krpc.Return) bool {
 			s.answers.Add(1)
 			if peers := peersIn(r); len(peers) > 0 {

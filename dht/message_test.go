@@ -108,7 +108,7 @@ func checkReturn(t *testing.T, d *desk, from netip.AddrPort, m krpc.Msg) {
 		}
 	}
 	walk := &traversal{family: fam, target: keyOf(1), known: map[netip.AddrPort]bool{}, networks: map[netip.AddrPort]int{}}
-	walk.take(outcome{candidate{contact{m.R.ID, from}, true}, m.R, nil})
+	walk.take(outcome{candidate: candidate{contact{m.R.ID, from}, true}, r: m.R})
 	if len(walk.candidates) > maxNodesPerAnswer {
 		t.Fatalf("%d candidates of one answer", len(walk.candidates))
 	}

@@ -17,8 +17,11 @@ const (
 	renewAfter = 27 * time.Minute
 	// plenty of peers do without us.
 	plenty = 20
-	// lookAgainAfter is when a key that had plenty of peers is looked at again.
-	lookAgainAfter = 2 * time.Hour
+	// lookAgainFirst and lookAgainLast bound when a key that had plenty of peers
+	// is looked at again: else after as long as its blob has been here. What many
+	// have, many look after, and most of what a node holds is old.
+	lookAgainFirst = 2 * time.Hour
+	lookAgainLast  = 24 * time.Hour
 	// retryAfter is when a key is tried again that no node took.
 	retryAfter = 2 * time.Minute
 	// rarityWorth is how much newer a key must be to stand before one with half
@@ -49,7 +52,8 @@ func (o *offer) rank() time.Time {
 // nextDue is when to turn to o after what row says.
 func (o *offer) nextDue() time.Time {
 	if o.row.Peers >= plenty {
-		return o.row.Looked.Add(lookAgainAfter)
+		age := o.row.Looked.Sub(o.added)
+		return o.row.Looked.Add(min(max(age, lookAgainFirst), lookAgainLast))
 	}
 	return o.row.Announced.Add(renewAfter)
 }

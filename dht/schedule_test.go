@@ -31,14 +31,17 @@ func TestScheduleOrder(t *testing.T) {
 		{3, hours(1), Row{Peers: 1, Looked: hours(1)}},  // as if 7 h old
 		{4, hours(1), Row{Peers: 10, Looked: hours(1)}}, // as if 25 h old
 		{5, hours(20), Row{}},
-		{6, noon, Row{Announced: hours(0)}},                      // not due
-		{7, noon, Row{Peers: plenty, Looked: hours(1)}},          // has plenty
-		{8, hours(3), Row{Announced: hours(1)}},                  // to be renewed
-		{9, hours(30), Row{Peers: plenty + 1, Looked: hours(3)}}, // to be looked at again
+		{6, noon, Row{Announced: hours(0)}},                    // not due
+		{7, hours(2), Row{Peers: plenty, Looked: hours(1)}},    // has plenty
+		{8, hours(3), Row{Announced: hours(1)}},                // to be renewed
+		{9, hours(90), Row{Peers: plenty, Looked: hours(25)}},  // to be looked at again
+		{10, hours(90), Row{Peers: plenty, Looked: hours(23)}}, // not yet
+		{11, hours(6), Row{Peers: plenty, Looked: hours(3)}},   // a younger one is
+		{12, hours(9), Row{Peers: plenty, Looked: hours(3)}},   // not yet
 	} {
 		s.add(keyOf(c.key), c.added, c.row)
 	}
-	want := []int{1, 2, 8, 3, 5, 4, 9}
+	want := []int{1, 2, 8, 3, 5, 4, 11, 9}
 	got := order(s, noon)
 	if len(got) != len(want) {
 		t.Fatalf("%d keys are due, want %d", len(got), len(want))

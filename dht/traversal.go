@@ -6,6 +6,7 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/anacrolix/dht/v2/krpc"
 )
@@ -18,6 +19,10 @@ const (
 	// maxAskedPerNetwork bounds the nodes of one network that a traversal asks in
 	// the public DHT: whoever makes up nodes near the target has to own networks.
 	maxAskedPerNetwork = 4
+	// lateFactor is how many times longer than the mean a hurried question takes
+	// before it keeps no place, and lateAtLeast how long in any case.
+	lateFactor  = 2
+	lateAtLeast = 20 * time.Millisecond
 	// maxToken bounds the token that we send back. Libraries in use have at most 20
 	// bytes.
 	maxToken = 64
@@ -32,6 +37,9 @@ type traversal struct {
 	alpha  int    // questions under way at once
 	tries  int    // how often each is sent
 	limit  int    // questions in all
+	// hurry has a question that takes longer than others do keep no place of alpha:
+	// where many nodes are dead they would soon hold all.
+	hurry bool
 	// pause is waited for before each question. nil: no wait.
 	pause func(context.Context) error
 	// each gets the answers as they come; false ends the traversal. nil: none
@@ -43,6 +51,9 @@ type traversal struct {
 	networks   map[netip.AddrPort]int
 	answered   []responder // the nearest first
 	asked      int
+	pending    map[int]time.Time // when the questions under way were asked
+	answers    int
+	waited     time.Duration // for all answers
 }
 
 // candidate is a node to ask. One without an id comes from the configuration.
@@ -59,8 +70,9 @@ type responder struct {
 
 type outcome struct {
 	candidate
-	r   *krpc.Return
-	err error
+	number int // of the question
+	r      *krpc.Return
+	err    error
 }
 
 // run asks until it is done, ctx ends or each has had enough, and returns up to
@@ -70,23 +82,80 @@ func (t *traversal) run(ctx context.Context, seeds []contact) []responder {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	t.known, t.networks = make(map[netip.AddrPort]bool), make(map[netip.AddrPort]int)
+	t.pending = make(map[int]time.Time)
 	t.addSeeds(seeds)
 	outcomes := make(chan outcome, t.alpha)
-	for pending := 0; ; pending-- {
-		for pending < t.alpha && ctx.Err() == nil {
-			c, ok := t.next()
-			if !ok {
-				break
-			}
-			pending++
-			go func() { outcomes <- t.ask(ctx, c) }()
-		}
-		if pending == 0 {
+	for {
+		t.fill(ctx, outcomes)
+		if len(t.pending) == 0 {
 			return t.answered[:min(bucketSize, len(t.answered))]
 		}
-		if !t.take(<-outcomes) {
+		if o, ok := t.wait(outcomes); ok && !t.take(o) {
 			cancel()
 		}
+	}
+}
+
+// fill asks for as long as there are places.
+func (t *traversal) fill(ctx context.Context, outcomes chan<- outcome) {
+	for ctx.Err() == nil {
+		if held, _ := t.places(); held >= t.alpha {
+			return
+		}
+		c, ok := t.next()
+		if !ok {
+			return
+		}
+		number := t.asked
+		t.pending[number] = time.Now()
+		go func() {
+			o := t.ask(ctx, c)
+			o.number = number
+			outcomes <- o
+		}()
+	}
+}
+
+// places counts the questions that hold one, and says when the next of them is
+// late.
+func (t *traversal) places() (held int, next time.Duration) {
+	late := t.late()
+	next = late
+	for _, began := range t.pending {
+		if left := late - time.Since(began); !t.hurry || left > 0 {
+			held++
+			next = min(next, left)
+		}
+	}
+	return held, next
+}
+
+// late is how long a question may take and hold its place.
+func (t *traversal) late() time.Duration {
+	if t.answers == 0 {
+		return resendDelay
+	}
+	return min(max(lateFactor*t.waited/time.Duration(t.answers), lateAtLeast), resendDelay)
+}
+
+// wait returns the next outcome; ok is false if a place has become free before.
+func (t *traversal) wait(outcomes <-chan outcome) (o outcome, ok bool) {
+	var late <-chan time.Time
+	if held, next := t.places(); t.hurry && held > 0 {
+		timer := time.NewTimer(next)
+		defer timer.Stop()
+		late = timer.C
+	}
+	select {
+	case o = <-outcomes:
+		if o.err == nil {
+			t.answers++
+			t.waited += time.Since(t.pending[o.number])
+		}
+		delete(t.pending, o.number)
+		return o, true
+	case <-late:
+		return outcome{}, false
 	}
 }
 
@@ -169,7 +238,7 @@ func (t *traversal) ask(ctx context.Context, c candidate) outcome {
 		args = krpc.MsgArgs{InfoHash: t.target}
 	}
 	r, err := t.family.ask(ctx, c.addr, t.method, args, t.tries)
-	return outcome{c, r, err}
+	return outcome{candidate: c, r: r, err: err}
 }
 
 // take uses an answer. One that comes with another id than the node was said to

@@ -206,6 +206,7 @@ func (n *node) run(ctx context.Context, open []net.Listener) error {
 		n.log.Info("listening", "addr", l.Addr().String(), "data_dir", n.cfg.DataDir, "clients", n.cfg.Clients)
 	}
 	notify(n.log, daemon.SdNotifyReady)
+	debug.FreeOSMemory() // what was needed to begin; from then on the runtime collects every two minutes
 	err := group.Wait()
 	notify(n.log, daemon.SdNotifyStopping)
 	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, context.Canceled) {
