@@ -280,6 +280,7 @@ func (s *Server) routes() http.Handler {
 	own.HandleFunc("/", s.servePage)
 	own.HandleFunc("/~/v1/status", s.serveStatus)
 	own.Handle("/metrics", s.metrics())
+	own.Handle("/~/v1/find", newFinder(s))
 	if s.cfg.LAN != nil {
 		r.PathPrefix(lan.Prefix).Handler(s.cfg.LAN.Handler())
 	}

@@ -22,6 +22,10 @@ type commands struct {
 	Serve   serveCmd   `cmd:"" help:"Run the node."`
 	Status  statusCmd  `cmd:"" help:"Show what a running node is doing, and what it saved."`
 	Detect  detectCmd  `cmd:"" help:"Tell apt which proxy to use for a URL: this machine's node, one of the LAN, or none."`
+	Share   shareCmd   `cmd:"" help:"Offer the packages of a directory to nodes on the internet, in place."`
+	Find    findCmd    `cmd:"" help:"Tell who has a file."`
+	Doctor  doctorCmd  `cmd:"" help:"Find out why something does not work."`
+	DHTNode dhtNodeCmd `cmd:"" name:"dht-node" help:"Run a node of the DHT alone, for others to begin with."`
 	Verify  verifyCmd  `cmd:"" help:"Read every stored file again and drop those whose bytes went bad."`
 	GC      gcCmd      `cmd:"" name:"gc" help:"Make the store fit its quota now."`
 	Version versionCmd `cmd:"" help:"Print the version."`

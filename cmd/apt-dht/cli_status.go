@@ -3,15 +3,11 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -19,12 +15,8 @@ import (
 	"apt-dht/proxy/lan"
 )
 
-const (
-	// statusTimeout is generous: a healthy node answers in milliseconds.
-	statusTimeout = 10 * time.Second
-	// maxStatus bounds the node's answer; one with a thousand transfers has 300 kB.
-	maxStatus = 4 << 20
-)
+// statusTimeout is generous: a healthy node answers in milliseconds.
+const statusTimeout = 10 * time.Second
 
 // Run asks the node for its status and prints it.
 func (c *statusCmd) Run(ctx context.Context, io *streams) error {
@@ -32,9 +24,11 @@ func (c *statusCmd) Run(ctx context.Context, io *streams) error {
 		return errors.New(`listen: the list is empty: name the node's address, as ":9977"`)
 	}
 	addr := c.Listen[0].hostport
-	body, err := fetchStatus(ctx, addr)
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	body, err := askNode(ctx, addr, "/~/v1/status", nil)
 	if err != nil {
-		return err
+		return fmt.Errorf("status: %w", err)
 	}
 	if c.JSON {
 		_, err := io.out.Write(append(body, '\n'))
@@ -45,39 +39,6 @@ func (c *statusCmd) Run(ctx context.Context, io *streams) error {
 		return fmt.Errorf("status: what listens at %s is not apt-dht: %w", addr, err)
 	}
 	return printStatus(io.out, &node)
-}
-
-// fetchStatus returns the status of the node that listens at addr.
-func fetchStatus(ctx context.Context, addr string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
-	defer cancel()
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return nil, fmt.Errorf("status: %w", err)
-	}
-	url := "http://" + net.JoinHostPort(cmp.Or(host, "localhost"), port) + "/~/v1/status"
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, fmt.Errorf("status: %w", err)
-	}
-	// The environment's proxy may well be the node itself: ask directly.
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := client.Do(req)
-	if errors.Is(err, syscall.ECONNREFUSED) {
-		return nil, fmt.Errorf("status: no node listens at %s: start one with 'apt-dht serve', or name its address with --listen", addr)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("status: %w", err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("status: %s answers %s: is it apt-dht, and does it allow this machine?", url, resp.Status)
-	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxStatus))
-	if err != nil {
-		return nil, fmt.Errorf("status: read %s: %w", url, err)
-	}
-	return body, nil
 }
 
 // printStatus writes the status for people.

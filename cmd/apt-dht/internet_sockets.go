@@ -60,8 +60,12 @@ func (s *sockets) open(ctx context.Context, host, port string, files bool) error
 	if s.udp6, err6 = listenUDP(ctx, "udp6", host, port); s.udp6 != nil {
 		port = portOf(s.udp6.LocalAddr())
 	}
-	switch inUse := syscall.EADDRINUSE; {
-	case errors.Is(err4, inUse), errors.Is(err6, inUse), s.udp4 == nil && s.udp6 == nil:
+	for _, err := range []error{err4, err6} {
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return listenWANError(net.JoinHostPort(host, port), err)
+		}
+	}
+	if s.udp4 == nil && s.udp6 == nil {
 		return listenWANError(net.JoinHostPort(host, port), errors.Join(err4, err6))
 	}
 	n, _ := strconv.ParseUint(port, 10, 16)

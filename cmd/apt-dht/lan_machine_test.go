@@ -16,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // lanPort is where a node listens that was told nothing.
@@ -138,6 +139,15 @@ func (m *lanMachine) download(names ...string) {
 // request sends a request to a node, in most cases its own, as another program
 // of this machine does.
 func (m *lanMachine) request(method, url string, header http.Header, body string) (*http.Response, string, error) {
+	return m.host.request(method, url, header, body)
+}
+
+// request sends a request from the host, on a connection of its own.
+func (h *lanHost) request(method, url string, header http.Header, body string) (*http.Response, string, error) {
+	return h.requestWithin(patience, method, url, header, body)
+}
+
+func (h *lanHost) requestWithin(limit time.Duration, method, url string, header http.Header, body string) (*http.Response, string, error) {
 	req, err := http.NewRequest(method, url, strings.NewReader(body))
 	if err != nil {
 		return nil, "", err
@@ -145,8 +155,8 @@ func (m *lanMachine) request(method, url string, header http.Header, body string
 	for name, values := range header {
 		req.Header[name] = values
 	}
-	transport := &http.Transport{DialContext: m.host.dial, DisableKeepAlives: true, DisableCompression: true}
-	resp, err := (&http.Client{Transport: transport, Timeout: patience}).Do(req)
+	transport := &http.Transport{DialContext: h.dial, DisableKeepAlives: true, DisableCompression: true}
+	resp, err := (&http.Client{Transport: transport, Timeout: limit}).Do(req)
 	if err != nil {
 		return nil, "", err
 	}

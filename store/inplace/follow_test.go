@@ -41,7 +41,7 @@ func TestFollowsFiles(t *testing.T) {
 	}
 	b.remove("pool/copy")
 	b.goes(other)
-	if got := b.Stats(); got != (Stats{Files: 1, Blobs: 1, Bytes: 100}) {
+	if got := b.Stats(); got != (Stats{Files: 1, Blobs: 1, Bytes: 100, Scanned: true}) {
 		t.Errorf("stats %+v", got)
 	}
 }
@@ -278,7 +278,7 @@ func TestLinks(t *testing.T) {
 	check(t, os.Symlink("..", b.path("pool/debian"))) // as 'debian -> .' on many mirrors
 	check(t, os.Symlink("../pool", b.path(".dists/1/pool")))
 	b.start().comes(first, single, visible)
-	b.eventually("nothing is known twice", func() bool { return b.Stats() == Stats{Files: 3, Blobs: 3, Bytes: 300} })
+	b.eventually("nothing is known twice", func() bool { return b.Stats() == Stats{Files: 3, Blobs: 3, Bytes: 300, Scanned: true} })
 	if b.has(second) {
 		t.Error("a hidden file is offered to which no link leads")
 	}

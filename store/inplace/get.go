@@ -37,6 +37,15 @@ func (s *Set) Stat(d Digest) (size int64, ok bool) {
 	return size, err == nil
 }
 
+// Modified returns the mtime that a blob's file had when it was hashed. Errors are as Get's.
+func (s *Set) Modified(d Digest) (mtime time.Time, err error) {
+	err = s.try(d, func(_ *journal, _ place, r *record) error {
+		mtime = time.Unix(0, r.stamp.mtime)
+		return nil
+	})
+	return mtime, err
+}
+
 // Pieces returns the chaining states of SHA-256 after each piece of store.PieceSize bytes of the
 // blob, but for the last; none for a blob of one piece. Errors are as Get's.
 func (s *Set) Pieces(d Digest) (states []Digest, err error) {

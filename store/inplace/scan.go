@@ -119,7 +119,7 @@ func (s *Set) conclude(counts bool) {
 func (s *Set) setWaiting(files int, bytes int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.stats.Waiting, s.stats.WaitingBytes = files, bytes
+	s.stats.Waiting, s.stats.WaitingBytes, s.stats.Scanned = files, bytes, true
 }
 
 // nextScan returns when the next scan is due that nothing has asked for.

@@ -55,6 +55,7 @@ type Stats struct {
 	Bytes        int64 // of these blobs
 	Waiting      int   // files found by the last scan that are still to be hashed
 	WaitingBytes int64
+	Scanned      bool // the whole directory has been looked through at least once
 }
 
 // Open reads the cache, but not the directory: until Run has found files there, there are no blobs.

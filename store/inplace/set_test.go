@@ -25,13 +25,16 @@ func TestOffersWhatIsThere(t *testing.T) {
 	when := time.Unix(1_700_000_000, 0)
 	check(t, os.Chtimes(b.path("pool/a.deb"), when, when))
 	b.start().comes(small, same)
-	b.eventually("all files are known", func() bool { return b.Stats() == Stats{Files: 3, Blobs: 2, Bytes: 3010} })
+	b.eventually("all files are known", func() bool { return b.Stats() == Stats{Files: 3, Blobs: 2, Bytes: 3010, Scanned: true} })
 	if size, ok := b.Stat(same); !ok || size != 3000 {
 		t.Errorf("Stat = %d, %v", size, ok)
 	}
 	blob, err := b.Get(small)
 	check(t, err)
 	defer blob.Close()
+	if at, err := b.Modified(small); err != nil || !at.Equal(when) {
+		t.Errorf("Modified = %v, %v", at, err)
+	}
 	if !blob.Modified.Equal(when) || !blob.Shareable || blob.Private {
 		t.Errorf("blob is %+v", blob)
 	}
@@ -46,6 +49,9 @@ func TestOffersWhatIsThere(t *testing.T) {
 	unknown := Digest{1}
 	if _, err := b.Get(unknown); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("Get of an unknown digest: %v", err)
+	}
+	if _, err := b.Modified(unknown); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("Modified of an unknown digest: %v", err)
 	}
 }
 
