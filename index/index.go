@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -131,6 +133,34 @@ func (x *Index) InUse(yield func(Digest) bool) {
 			return
 		}
 	}
+}
+
+// Bases returns the repositories of which a kept generation names a file of that hash. Like InUse it reads all
+// catalogues: it is for somebody who asks, not for each file.
+func (x *Index) Bases(d Digest) []string {
+	s := x.current.Load()
+	names := make(map[string]bool)
+	has := make(map[*catalogue]bool)
+	other := func(e Digest) bool { return e != d }
+	for _, p := range s.places {
+		if p.suite != nil && !p.suite.each(other) {
+			names[p.suite.base] = true
+		}
+		if p.base == nil || names[p.base.name] {
+			continue
+		}
+		for _, src := range p.base.pool {
+			found, known := has[src.catalogue]
+			if !known {
+				found = !src.each(other)
+				has[src.catalogue] = found
+			}
+			if found {
+				names[p.base.name] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
 }
 
 func (v *suiteView) each(yield func(Digest) bool) (more bool) {

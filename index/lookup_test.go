@@ -8,6 +8,7 @@ import (
 	"crypto/sha512"
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -305,6 +306,14 @@ func TestInUse(t *testing.T) {
 	}
 	if len(seen) != len(want) {
 		t.Errorf("%d hashes are in use, want %d", len(seen), len(want))
+	}
+	for _, d := range want {
+		if got := x.Bases(d); !slices.Equal(got, []string{base}) {
+			t.Errorf("%x is of %v", d[:4], got)
+		}
+	}
+	if got := x.Bases(Digest{1}); len(got) != 0 {
+		t.Errorf("what no index names is of %v", got)
 	}
 	for stop := range 8 {
 		calls := 0

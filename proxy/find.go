@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -74,8 +75,8 @@ func newFinder(s *Server) *finder {
 
 // ServeHTTP implements http.Handler.
 func (f *finder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "none" && site != "same-origin" {
-		refuse(w, r, http.StatusForbidden, "Forbidden (apt-dht searches for no web page)")
+	if isWebPage(r) {
+		refuse(w, r, http.StatusForbidden, "Forbidden (apt-dht searches for no web page; ask it by its address)")
 		return
 	}
 	select {
@@ -95,6 +96,16 @@ func (f *finder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := json.NewEncoder(w).Encode(q.run(r.Context())); err != nil {
 		f.s.log.Debug("who has a file was not delivered", "err", err)
 	}
+}
+
+// isWebPage tells whether a browser may be asking for a web page: one of another
+// site, or one that has had its name resolved to this node's address (DNS
+// rebinding). Of names only localhost is no web page's.
+func isWebPage(r *http.Request) bool {
+	site := r.Header.Get("Sec-Fetch-Site")
+	host := stripPort(r.Host)
+	_, err := netip.ParseAddr(host)
+	return site != "" && site != "none" && site != "same-origin" || err != nil && host != "localhost"
 }
 
 // search is one search for a file.
@@ -122,16 +133,30 @@ func (s *Server) newSearch(r *http.Request) (*search, error) {
 		return q, nil
 	}
 	raw, err := hex.DecodeString(text)
-	if err != nil || len(raw) != len(q.digest) {
+	if err != nil || len(raw) != len(q.digest) || fetch.Digest(raw) == (fetch.Digest{}) {
 		return nil, fmt.Errorf("%q is not a SHA-256: find takes 64 hexadecimal digits", text)
 	}
 	q.digest = fetch.Digest(raw)
-	// Whoever names a file by its hash wants to know; but what is here and not
-	// everybody's business stays so.
-	if _, stored := s.cfg.Store.Stat(q.digest); s.cfg.Internet != nil && (!stored || s.cfg.Store.Shareable(q.digest)) {
-		q.shares = func(context.Context) bool { return true }
+	if s.cfg.Internet != nil {
+		q.shares = func(ctx context.Context) bool { return s.sharesHash(ctx, q.digest) }
 	}
 	return q, nil
+}
+
+// sharesHash tells whether the internet may be asked for what somebody names by its
+// hash alone. Whoever does so wants to know; but what is known not to be everybody's
+// business stays here.
+func (s *Server) sharesHash(ctx context.Context, d fetch.Digest) bool {
+	origins := s.cfg.Internet.Origins
+	if _, stored := s.cfg.Store.Stat(d); stored {
+		meta, err := s.cfg.Store.Meta(d)
+		return err == nil && meta.Shareable && !origins.Excluded(meta.Origin)
+	}
+	bases := s.cfg.Index.Bases(d)
+	return len(bases) == 0 || slices.ContainsFunc(bases, func(base string) bool {
+		shares := origins.shares(urlOf("http://", base), base, base)
+		return shares != nil && shares(ctx)
+	})
 }
 
 // named takes the hash of a URL from the index, else that of what the store has
@@ -141,7 +166,7 @@ func (q *search) named(url, name string, client netip.Addr) {
 	entry := s.cfg.Index.Lookup(name, client)
 	if entry.Digest != (index.Digest{}) {
 		q.digest, q.found.Size = entry.Digest, entry.Size
-		q.shares = s.cfg.Internet.shareable(url, name)
+		q.shares = s.cfg.Internet.shareable(url, name, entry.Base)
 		return
 	}
 	switch rec, err := s.cfg.Store.GetURL(url); {

@@ -8,20 +8,28 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"apt-dht/proxy/fetch"
 	"apt-dht/store"
 )
 
+func findRequest(query string) *http.Request {
+	r := httptest.NewRequest(http.MethodGet, "/~/v1/find?"+query, nil)
+	r.Host = "127.0.0.1:9977"
+	return r
+}
+
 // find asks a node who has a file.
 func find(t *testing.T, s *Server, query string, header ...string) (Found, *httptest.ResponseRecorder) {
 	t.Helper()
-	r := httptest.NewRequest(http.MethodGet, "/~/v1/find?"+query, nil)
+	r := findRequest(query)
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
@@ -39,12 +47,17 @@ func find(t *testing.T, s *Server, query string, header ...string) (Found, *http
 // put stores a blob.
 func put(t *testing.T, s *store.Store, body string) string {
 	t.Helper()
+	return putAs(t, s, body, store.Meta{})
+}
+
+func putAs(t *testing.T, s *store.Store, body string, meta store.Meta) string {
+	t.Helper()
 	d := sha256.Sum256([]byte(body))
 	g, err := s.Create(d, int64(len(body)))
 	check(t, err)
 	_, err = g.Write([]byte(body))
 	check(t, err)
-	_, err = g.Commit(store.Meta{})
+	_, err = g.Commit(meta)
 	check(t, err)
 	return hex.EncodeToString(d[:])
 }
@@ -59,7 +72,7 @@ func TestFindInStore(t *testing.T) {
 	if !strings.HasPrefix(f.LAN, "not asked") || !strings.HasPrefix(f.Internet, "not asked") {
 		t.Errorf("got %+v", f)
 	}
-	f, _ = find(t, n.Server, "sha256="+strings.Repeat("0", 64))
+	f, _ = find(t, n.Server, "sha256="+strings.Repeat("1", 64))
 	if f.Places == nil || len(f.Places) != 0 || f.Size != -1 {
 		t.Errorf("of what nobody has: %+v", f)
 	}
@@ -90,21 +103,28 @@ func TestFindByURL(t *testing.T) {
 
 func TestFindRefuses(t *testing.T) {
 	n := newNode(t, setup{})
-	for _, query := range []string{"", "sha256=", "sha256=abc", "sha256=" + strings.Repeat("g", 64), "url=", "url=deb.example", "url=ftp://a/b", "sha256=" + strings.Repeat("00", 33)} {
+	for _, query := range []string{"", "sha256=", "sha256=abc", "sha256=" + strings.Repeat("g", 64), "url=", "url=deb.example", "url=ftp://a/b", "sha256=" + strings.Repeat("00", 33), "sha256=" + strings.Repeat("0", 64)} {
 		if _, w := find(t, n.Server, query); w.Code != http.StatusBadRequest {
 			t.Errorf("%q: got %d", query, w.Code)
 		}
 	}
-	hash := strings.Repeat("0", 64)
+	hash := strings.Repeat("1", 64)
 	if _, w := find(t, n.Server, "sha256="+hash, "Sec-Fetch-Site", "cross-site"); w.Code != http.StatusForbidden {
 		t.Errorf("a web page got %d", w.Code)
+	}
+	for host, code := range map[string]int{"evil.example:9977": 403, "evil.example": 403, "": 403, "localhost:9977": 200, "192.0.2.1": 200, "[::1]:9977": 200} {
+		r, w := findRequest("sha256="+hash), httptest.NewRecorder()
+		r.Host = host
+		if newFinder(n.Server).ServeHTTP(w, r); w.Code != code {
+			t.Errorf("asked as %q it answered %d", host, w.Code)
+		}
 	}
 	f := newFinder(n.Server)
 	for range maxFinds {
 		f.tokens <- struct{}{}
 	}
 	w := httptest.NewRecorder()
-	f.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/~/v1/find?sha256="+hash, nil))
+	f.ServeHTTP(w, findRequest("sha256="+hash))
 	if w.Code != http.StatusTooManyRequests {
 		t.Errorf("beyond the bound it answered %d", w.Code)
 	}
@@ -154,16 +174,42 @@ func TestFindBoundsPlaces(t *testing.T) {
 	}
 }
 
-// What is stored and not everybody's is not looked for on the internet.
+// What is known not to be everybody's is not looked for on the internet, however
+// it is named.
 func TestFindKeepsPrivate(t *testing.T) {
 	n := newNode(t, setup{})
-	n.cfg.Internet = &Internet{}
-	hash := put(t, n.store, "private")
-	for text, shared := range map[string]bool{hash: false, strings.Repeat("0", 64): true} {
-		q, err := n.newSearch(httptest.NewRequest(http.MethodGet, "/~/v1/find?sha256="+text, nil))
+	n.cfg.Internet = &Internet{Origins: &Origins{
+		Public:  func(netip.Addr) bool { return true },
+		Exclude: []string{"closed.example/debian"},
+		Resolve: func(context.Context, string) ([]netip.Addr, error) {
+			return []netip.Addr{netip.MustParseAddr("5.1.0.7")}, nil
+		},
+	}}
+	index := func(host, body string) string {
+		d := sha256.Sum256([]byte(body))
+		release := fmt.Sprintf("Suite: stable\nDate: %s\nSHA256:\n %x %d main/by-hash\n", time.Now().UTC().Format(time.RFC1123), d, len(body))
+		_, err := n.index.AddRoot(host+"/debian/dists/stable/Release", []byte(release))
 		check(t, err)
-		if got := q.shares != nil && q.shares(context.Background()); got != shared {
-			t.Errorf("%s: the internet may be asked: %v", text, got)
+		return hex.EncodeToString(d[:])
+	}
+	stored := func(body string, m store.Meta) string {
+		return putAs(t, n.store, body, m)
+	}
+	for name, tt := range map[string]struct {
+		hash   string
+		shared bool
+	}{
+		"unknown":               {strings.Repeat("1", 64), true},
+		"stored":                {stored("private", store.Meta{}), false},
+		"stored, everybody's":   {stored("public", store.Meta{Shareable: true, Origin: "http://open.example/debian/a"}), true},
+		"stored, then excluded": {stored("closed", store.Meta{Shareable: true, Origin: "http://closed.example:8080/debian//a"}), false},
+		"named":                 {index("open.example", "named"), true},
+		"named by an excluded":  {index("closed.example", "closed and named"), false},
+	} {
+		q, err := n.newSearch(findRequest("sha256=" + tt.hash))
+		check(t, err)
+		if got := q.shares(t.Context()); got != tt.shared {
+			t.Errorf("%s: the internet may be asked: %v", name, got)
 		}
 	}
 }
@@ -173,7 +219,7 @@ func TestFindRoute(t *testing.T) {
 	n := newNode(t, setup{})
 	hash := put(t, n.store, "hello")
 	w := httptest.NewRecorder()
-	r := httptest.NewRequest(http.MethodGet, "/~/v1/find?sha256="+hash, nil)
+	r := findRequest("sha256=" + hash)
 	n.ServeHTTP(w, r)
 	if w.Code != http.StatusOK || !bytes.Contains(w.Body.Bytes(), []byte(hash)) {
 		t.Errorf("got %d: %s", w.Code, w.Body)

@@ -83,7 +83,7 @@ func (x *indexer) asked(a *ask) {
 		x.add(job{name: ref.Name, digest: ref.Digest, want: &fetch.Want{
 			URL: url, Digest: ref.Digest, Size: ref.Size,
 			Header: x.header, Realm: realmOf(a.client), Background: true, Keep: true,
-			Shareable: x.internet.shareable(url, ref.Name),
+			Shareable: x.internet.shareable(url, ref.Name, a.entry.Base),
 		}})
 	}
 }

@@ -6,7 +6,9 @@ import (
 	"context"
 	"net/http"
 	"net/netip"
+	"time"
 
+	"apt-dht/proxy/fetch"
 	"apt-dht/proxy/wan"
 )
 
@@ -67,11 +69,21 @@ func (n *Internet) wanStatus() WANStatus {
 
 // shareable tells whether a file may be looked for on the internet and given to
 // it (fetch.Want.Shareable); nil: it may not.
-func (n *Internet) shareable(url, name string) func(context.Context) bool {
+func (n *Internet) shareable(url, name, base string) func(context.Context) bool {
 	if n == nil {
 		return nil
 	}
-	return n.Origins.shares(url, name)
+	return n.Origins.shares(url, name, base)
+}
+
+// stored takes note of a file of the repository at base that has entered the store.
+func (n *Internet) stored(digest fetch.Digest, head fetch.Head, base string, shareable bool) {
+	if fetch.Personal(head.Header) {
+		n.Origins.close(base)
+	}
+	if shareable {
+		n.WAN.Have(digest, time.Now())
+	}
 }
 
 // strangerKey marks the requests that come from the internet.

@@ -85,7 +85,7 @@ func (s *Server) wantOf(r *http.Request, a *ask) fetch.Want {
 		want.Keep = a.entry.Kind == index.KindIndex || a.entry.Parse
 		want.Mirrors = append(s.mirrorsOf(a), otherHash(a.url, a.entry.Digest)...)
 		want.Unproven = mendsItself(r)
-		want.Shareable = s.cfg.Internet.shareable(a.url, a.name)
+		want.Shareable = s.cfg.Internet.shareable(a.url, a.name, a.entry.Base)
 	}
 	return want
 }

@@ -120,10 +120,11 @@ func (s *Server) Stored(want fetch.Want, digest fetch.Digest, head fetch.Head) {
 	if s.cfg.LAN != nil && want.Digest == digest {
 		s.cfg.LAN.Have(digest)
 	}
-	if s.cfg.Internet != nil && s.cfg.Store.Shareable(digest) {
-		s.cfg.Internet.WAN.Have(digest, time.Now())
+	entry := s.cfg.Index.Lookup(name, netip.Addr{})
+	if s.cfg.Internet != nil {
+		s.cfg.Internet.stored(digest, head, entry.Base, s.cfg.Store.Shareable(digest))
 	}
-	if entry := s.cfg.Index.Lookup(name, netip.Addr{}); entry.Parse && entry.Digest == digest {
+	if entry.Parse && entry.Digest == digest {
 		s.indexer.parse(name, digest)
 	}
 }

@@ -7,10 +7,13 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"apt-dht/index"
 )
 
 const (
@@ -23,7 +26,11 @@ const (
 	publicFor  = 10 * time.Minute
 	unknownFor = 30 * time.Second
 
-	// maxVerdicts bounds the hosts that are remembered.
+	// closedFor is how long nothing of a repository is looked for that has called
+	// one of its files personal.
+	closedFor = 24 * time.Hour
+
+	// maxVerdicts bounds the hosts that are remembered, and the repositories.
 	maxVerdicts = 1024
 )
 
@@ -44,6 +51,7 @@ type Origins struct {
 
 	mu       sync.Mutex // guards following
 	verdicts map[string]*verdict
+	closed   map[string]time.Time // until when, by base
 }
 
 // A verdict is whether a host is public. Whoever has made it looks that up, and
@@ -55,26 +63,60 @@ type verdict struct {
 	until     time.Time
 }
 
-// Excluded tells whether the operator has excluded what a URL or name, without
-// scheme, is part of.
-func (o *Origins) Excluded(name string) bool {
-	if _, rest, ok := strings.Cut(name, "://"); ok {
-		name = rest
+// Excluded tells whether the operator has excluded what a URL, or a name of the
+// index, is part of. A repository without a port is excluded at all of them.
+func (o *Origins) Excluded(what string) bool {
+	if len(o.Exclude) == 0 {
+		return false
 	}
-	for _, prefix := range o.Exclude {
-		if rest, ok := strings.CutPrefix(name, prefix); ok && (rest == "" || rest[0] == '/' || rest[0] == ':') {
-			return true
+	if strings.Contains(what, "://") {
+		name, err := index.NameOf(what)
+		if err != nil {
+			return true // whatever it is, it cannot be told apart
 		}
+		what = name
 	}
-	return false
+	host, file := splitName(what)
+	return slices.ContainsFunc(o.Exclude, func(repository string) bool {
+		excluded, dir := splitName(repository)
+		port, ok := strings.CutPrefix(host, excluded)
+		if !ok || port != "" && port[0] != ':' {
+			return false
+		}
+		below, ok := strings.CutPrefix(file, dir)
+		return ok && (dir == "/" || below == "" || below[0] == '/')
+	})
 }
 
-// shares tells whether a URL, which the index calls name, is of a public
-// repository; nil where that needs no looking up because it is not. What shows who
+// splitName returns host and path of a name, the latter without empty segments.
+func splitName(name string) (host, file string) {
+	host, file, _ = strings.Cut(name, "/")
+	return host, path.Clean("/" + file)
+}
+
+// close takes note of a repository that has called a file personal (RFC 9111's
+// private and no-store).
+func (o *Origins) close(base string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed == nil || len(o.closed) >= maxVerdicts {
+		o.closed = make(map[string]time.Time)
+	}
+	o.closed[base] = time.Now().Add(closedFor)
+}
+
+func (o *Origins) isClosed(base string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return time.Now().Before(o.closed[base])
+}
+
+// shares tells whether a URL of the repository at base, which the index calls name, is
+// of a public one; nil where that needs no looking up because it is not. What shows who
 // is asking never is.
-func (o *Origins) shares(raw, name string) func(context.Context) bool {
+func (o *Origins) shares(raw, name, base string) func(context.Context) bool {
 	u, err := url.Parse(raw)
-	if err != nil || u.User != nil || u.RawQuery != "" || u.ForceQuery || o.Excluded(name) {
+	if err != nil || u.User != nil || u.RawQuery != "" || u.ForceQuery || o.Excluded(name) || o.isClosed(base) {
 		return nil
 	}
 	host := strings.ToLower(u.Hostname())

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -26,7 +27,7 @@ func TestOriginsOfAPrivateDHT(t *testing.T) {
 		"http://closed.example/a.deb":         false,
 		"http://mirror.invalid/a.deb?token=1": false,
 	} {
-		shares := origins.shares(url, strings.TrimPrefix(url, "http://"))
+		shares := origins.shares(url, strings.TrimPrefix(url, "http://"), "")
 		if (shares != nil && shares(t.Context())) != want {
 			t.Errorf("%s: want %v", url, want)
 		}
@@ -60,6 +61,8 @@ func TestOriginsShare(t *testing.T) {
 		{"http://public.example/internals/a.deb", true},
 		{"http://public.example/internal", false},
 		{"http://closed.example:8080/a.deb", false},
+		{"http://public.example:8080/internal/a.deb", false},
+		{"http://public.example//internal/a.deb", false},
 		{"http://mixed.example/a.deb", false},
 		{"http://none.example/a.deb", false},
 		{"http://unknown.example/a.deb", false},
@@ -73,10 +76,35 @@ func TestOriginsShare(t *testing.T) {
 		{"http://public.example/%zz", false},
 	} {
 		name := strings.ToLower(strings.TrimPrefix(test.url, schemeOf(test.url)))
-		if shares := origins.shares(test.url, name); (shares != nil && shares(t.Context())) != test.want {
+		if shares := origins.shares(test.url, name, ""); (shares != nil && shares(t.Context())) != test.want {
 			t.Errorf("%s: want %v", test.url, test.want)
 		}
 	}
+}
+
+// A repository that calls one file personal has its others left alone, for a day.
+func TestOriginsClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		origins := &Origins{AnyName: true}
+		shares := func(base string) bool {
+			f := origins.shares("http://host.example/debian/a.deb", "host.example/debian/a.deb", base)
+			return f != nil && f(t.Context())
+		}
+		origins.close("host.example/debian")
+		if shares("host.example/debian") || !shares("host.example/other") {
+			t.Error("the repository is open, or another one closed")
+		}
+		time.Sleep(closedFor)
+		if !shares("host.example/debian") {
+			t.Error("the repository is closed for too long")
+		}
+		for i := range 3 * maxVerdicts {
+			origins.close(strconv.Itoa(i))
+		}
+		if len(origins.closed) > maxVerdicts {
+			t.Errorf("%d repositories are remembered", len(origins.closed))
+		}
+	})
 }
 
 // A host is resolved once for all who ask; who is called off does not decide for
@@ -101,7 +129,7 @@ func TestOriginsResolve(t *testing.T) {
 			},
 		}
 		ask := func(ctx context.Context) bool {
-			return origins.shares("http://public.example/a.deb", "public.example/a.deb")(ctx)
+			return origins.shares("http://public.example/a.deb", "public.example/a.deb", "")(ctx)
 		}
 		short, cancel := context.WithTimeout(t.Context(), time.Second/2)
 		defer cancel()

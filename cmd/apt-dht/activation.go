@@ -70,7 +70,7 @@ func listenError(addr string, err error) error {
 	_, port, _ := net.SplitHostPort(addr)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("%w: %s: free the port, or choose another with --listen", err, portOwners("/proc", port))
+		return fmt.Errorf("%w: %s: free the port, or choose another with --listen", err, portOwners("/proc", "tcp", port))
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return fmt.Errorf("%w: this machine does not have that address: choose another with --listen, or %q for all", err, ":"+port)
 	case errors.Is(err, os.ErrPermission):

@@ -12,18 +12,20 @@ import (
 	"strings"
 )
 
-// tcpListen is the state of a listening socket in /proc/net/tcp (proc(5)).
-const tcpListen = "0A"
+// listenState is the state of a socket that takes what comes to its port, in
+// /proc/net/tcp and udp (proc(5)).
+var listenState = map[string]string{"tcp": "0A", "udp": "07"}
 
-// portOwners names the processes that listen on a TCP port, as proc (/proc)
-// shows them: those of other users only to root.
-func portOwners(proc, port string) string {
+// portOwners names the processes that listen on a port of network, tcp or udp, as
+// proc (/proc) shows them: those of other users only to root.
+func portOwners(proc, network, port string) string {
 	number, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
 		return "taken by another process"
 	}
-	inodes := listening(filepath.Join(proc, "net/tcp"), uint16(number))
-	inodes = append(inodes, listening(filepath.Join(proc, "net/tcp6"), uint16(number))...)
+	state := listenState[network]
+	inodes := listening(filepath.Join(proc, "net", network), state, uint16(number))
+	inodes = append(inodes, listening(filepath.Join(proc, "net", network+"6"), state, uint16(number))...)
 	var names []string
 	fds, _ := filepath.Glob(filepath.Join(proc, "[0-9]*/fd/*")) // the pattern is well-formed
 	for _, fd := range fds {
@@ -41,9 +43,9 @@ func portOwners(proc, port string) string {
 	return "taken by " + strings.Join(names, " and ")
 }
 
-// listening returns the sockets that listen on port, as links in /proc/*/fd
+// listening returns the sockets in a state on port, as links in /proc/*/fd
 // name them, from a table in the format of /proc/net/tcp.
-func listening(table string, port uint16) []string {
+func listening(table, state string, port uint16) []string {
 	f, err := os.Open(table)
 	if err != nil {
 		return nil // no IPv6, or no /proc
@@ -54,7 +56,7 @@ func listening(table string, port uint16) []string {
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		// sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode
 		fields := strings.Fields(lines.Text())
-		if len(fields) > 9 && fields[3] == tcpListen && strings.HasSuffix(fields[1], suffix) {
+		if len(fields) > 9 && fields[3] == state && strings.HasSuffix(fields[1], suffix) {
 			sockets = append(sockets, "socket:["+fields[9]+"]")
 		}
 	}

@@ -159,11 +159,11 @@ func TestPortOwners(t *testing.T) {
 		"1":    "taken by another process",
 		"http": "taken by another process",
 	} {
-		if got := portOwners(proc, port); got != want {
+		if got := portOwners(proc, "tcp", port); got != want {
 			t.Errorf("port %s: got %q, want %q", port, got, want)
 		}
 	}
-	if got := portOwners(filepath.Join(proc, "none"), "9977"); got != "taken by another process" {
+	if got := portOwners(filepath.Join(proc, "none"), "tcp", "9977"); got != "taken by another process" {
 		t.Errorf("without /proc: got %q", got)
 	}
 }

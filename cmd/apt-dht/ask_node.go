@@ -29,17 +29,24 @@ func askNode(ctx context.Context, addr, path string, query url.Values) ([]byte, 
 	if err != nil {
 		return nil, err
 	}
+	req.Host = "localhost" // a node searches for nobody that may be a web page
 	// The environment's proxy may well be the node itself: ask directly.
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(req)
-	if errors.Is(err, syscall.ECONNREFUSED) {
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
 		return nil, fmt.Errorf("no node listens at %s: start one with 'apt-dht serve', or name its address with --listen: %w", addr, syscall.ECONNREFUSED)
-	}
-	if err != nil {
+	case errors.Is(err, context.DeadlineExceeded):
+		return nil, fmt.Errorf("what listens at %s does not answer: is it an apt-dht, and not overloaded? %w", addr, context.DeadlineExceeded)
+	case err != nil:
 		return nil, err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusBadRequest, http.StatusTooManyRequests: // the status says it all
+		return nil, fmt.Errorf("%s answers %s", addr, resp.Status)
+	default:
 		return nil, fmt.Errorf("%s answers %s: is it an apt-dht of this version, and does it allow this machine?", addr, resp.Status)
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxNodeAnswer))

@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"path"
 	"strconv"
 	"strings"
 
 	"apt-dht/dht"
+	"apt-dht/index"
 )
 
 // dhtSettings are what a command that takes part in the DHT can be told.
@@ -121,14 +121,14 @@ type repository struct{ name string }
 
 // UnmarshalText reads HOST or HOST/PATH, with or without the scheme.
 func (r *repository) UnmarshalText(text []byte) error {
-	name := string(text)
-	if _, rest, ok := strings.Cut(name, "://"); ok {
-		name = rest
+	url := string(text)
+	if !strings.Contains(url, "://") {
+		url = "http://" + url
 	}
-	host, rest, _ := strings.Cut(name, "/")
-	if host == "" || strings.ContainsAny(name, "?#@ \t") {
+	name, err := index.NameOf(url)
+	if err != nil || strings.ContainsAny(url, "?#@ \t") {
 		return fmt.Errorf("%q is not a repository: give HOST or HOST/PATH, as packages.example/internal", text)
 	}
-	r.name = strings.ToLower(host) + strings.TrimSuffix(path.Clean("/"+rest), "/")
+	r.name = strings.TrimRight(name, "/")
 	return nil
 }

@@ -15,12 +15,12 @@ wan-listen = "127.0.0.1:12000"
 dht-bootstrap = ["dht.example:9978", "[fd00::7]:6881"]
 dht-private = true
 upload-limit = "2MB"
-dht-exclude = ["https://Packages.example/internal/", "closed.example:8080"]`
+dht-exclude = ["https://Packages.example/internal/", "closed.example:8080", "http://h.example:80/a%20b"]`
 	cfg, err := parseServe(t, file)
 	want := internetConfig{
 		Listen: "127.0.0.1:12000", Bootstrap: []string{"dht.example:9978", "[fd00::7]:6881"}, Private: true, UploadLimit: 2_000_000,
 	}
-	exclude := []string{"packages.example/internal", "closed.example:8080"}
+	exclude := []string{"packages.example/internal", "closed.example:8080", "h.example/a b"}
 	if err != nil || !cfg.DHT || !reflect.DeepEqual(cfg.Internet, want) || !reflect.DeepEqual(cfg.Exclude, exclude) {
 		t.Errorf("got %+v, %v", cfg, err)
 	}

@@ -41,7 +41,7 @@ them on all its nodes.`
 
 // dhtNodeMemory makes the collector work harder before the process takes more than
 // a small machine notices, in bytes.
-const dhtNodeMemory = 10 << 20
+const dhtNodeMemory = 16 << 20
 
 // Run is a node of the DHT alone, until ctx ends.
 func (c *dhtNodeCmd) Run(ctx context.Context, io *streams) error {

@@ -87,6 +87,9 @@ func (d *doctor) checkProxy(conf aptConfig) finding {
 	}
 	detect := conf.get("Acquire::http::Proxy-Auto-Detect") + conf.get("Acquire::http::ProxyAutoDetect")
 	proxy := conf.get("Acquire::http::Proxy")
+	if strings.EqualFold(proxy, "DIRECT") { // apt.conf(5): none
+		proxy = ""
+	}
 	switch {
 	case strings.Contains(detect, "apt-dht"):
 		return finding{good, what, "is found by " + detect, ""}

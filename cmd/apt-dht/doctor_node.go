@@ -32,12 +32,12 @@ func (d *doctor) checkNode(ctx context.Context) []finding {
 		return one(fail, what, fmt.Sprintf("nothing listens at %s", addr),
 			"start it: sudo systemctl enable --now apt-dht, or apt-dht serve; if it listens elsewhere, say so with --listen")
 	case err != nil:
-		return one(fail, what, fmt.Sprintf("no answer from %s, port %s is %s: %v", addr, port, portOwners("/proc", port), err),
+		return one(fail, what, fmt.Sprintf("no answer from %s, port %s is %s: %v", addr, port, portOwners("/proc", "tcp", port), err),
 			"free the port, or have the node listen on another with --listen")
 	}
 	var s proxy.Status
 	if err := json.Unmarshal(body, &s); err != nil || s.NodeID == "" {
-		return one(fail, what, fmt.Sprintf("what listens at %s is no apt-dht: port %s is %s", addr, port, portOwners("/proc", port)),
+		return one(fail, what, fmt.Sprintf("what listens at %s is no apt-dht: port %s is %s", addr, port, portOwners("/proc", "tcp", port)),
 			"free the port, or have the node listen on another with --listen")
 	}
 	d.node = &s
@@ -169,6 +169,6 @@ func (d *doctor) noDHT(what string) []finding {
 	if port == "" {
 		_, port, _ = net.SplitHostPort(defaultWAN)
 	}
-	return one(warn, what, fmt.Sprintf("%s; port %s is %s", d.node.WAN.Reach, port, portOwners("/proc", port)),
+	return one(warn, what, fmt.Sprintf("%s; port %s is %s", d.node.WAN.Reach, port, portOwners("/proc", "tcp", port)),
 		"free that port or name another with --wan-listen, and restart the node")
 }

@@ -93,6 +93,7 @@ func TestCheckProxy(t *testing.T) {
 		"another machine":   {plain, conf("Acquire::http::Proxy", "http://192.0.2.1:9977"), warn, "which is not the node"},
 		"but for one host":  {plain, conf("Acquire::http::Proxy", "http://127.0.0.1:9977", "Acquire::http::Proxy::deb.example", "DIRECT"), warn, "deb.example DIRECT"},
 		"none":              {plain, conf(), fail, `put Acquire::http::Proxy "http://127.0.0.1:9977"`},
+		"none, in words":    {plain, conf("Acquire::http::Proxy", "DIRECT"), fail, "does not use the node"},
 		"none, in a office": {office, conf(), warn, "does not use the node"},
 		"our detect":        {plain, conf("Acquire::http::Proxy-Auto-Detect", "/usr/lib/apt-dht/detect"), good, "found by"},
 		"another detect":    {plain, conf("Acquire::http::ProxyAutoDetect", "/usr/bin/auto-apt-proxy"), warn, "auto-apt-proxy"},

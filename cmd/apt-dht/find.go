@@ -31,13 +31,14 @@ and, by the DHT, those on the internet; they learn that somebody asks for that f
 somebody has it, 1 if not.`
 }
 
-// errNobody makes the status 1.
-var errNobody = errors.New("nobody has it, as far as this node can find out")
+// These make the status 1.
+var (
+	errNobody  = errors.New("nobody has it, as far as this node can find out")
+	errUnnamed = errors.New("find: nobody was asked: the SHA-256 is not known")
+)
 
 // Run asks the node who has a file.
 func (c *findCmd) Run(ctx context.Context, io *streams) error {
-	ctx, cancel := context.WithTimeout(ctx, findTimeout)
-	defer cancel()
 	if len(c.Listen) == 0 {
 		return errors.New(`listen: the list is empty: name the node's address, as ":9977"`)
 	}
@@ -46,6 +47,8 @@ func (c *findCmd) Run(ctx context.Context, io *streams) error {
 		return err
 	}
 	addr := c.Listen[0].hostport
+	ctx, cancel := context.WithTimeout(ctx, findTimeout)
+	defer cancel()
 	body, err := askNode(ctx, addr, "/~/v1/find", query)
 	if err != nil {
 		return fmt.Errorf("find: %w", err)
@@ -59,10 +62,15 @@ func (c *findCmd) Run(ctx context.Context, io *streams) error {
 	} else {
 		err = printFound(io.out, c.What, &found)
 	}
-	if err == nil && len(found.Places) == 0 {
+	switch {
+	case err != nil:
+		return err
+	case found.SHA256 == "":
+		return errUnnamed
+	case len(found.Places) == 0:
 		return errNobody
 	}
-	return err
+	return nil
 }
 
 // printFound writes who has a file for people.

@@ -61,7 +61,7 @@ func hashFile(ctx context.Context, name string) (string, error) {
 	h := sha256.New()
 	if _, err := io.Copy(h, f); err != nil {
 		if ctx.Err() != nil {
-			return "", fmt.Errorf("%s is too large to be hashed in time: give its SHA-256 (sha256sum)", name)
+			return "", fmt.Errorf("hash %s: %w", name, ctx.Err())
 		}
 		return "", err
 	}

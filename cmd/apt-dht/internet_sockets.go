@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -66,7 +67,7 @@ func (s *sockets) open(ctx context.Context, host, port string, files bool) error
 		}
 	}
 	if s.udp4 == nil && s.udp6 == nil {
-		return listenWANError(net.JoinHostPort(host, port), errors.Join(err4, err6))
+		return listenWANError(net.JoinHostPort(host, port), ofFamily(err4, err6))
 	}
 	n, _ := strconv.ParseUint(port, 10, 16)
 	s.port = uint16(n)
@@ -91,6 +92,14 @@ func listenUDP(ctx context.Context, network, host, port string) (net.PacketConn,
 	return conn, nil
 }
 
+// ofFamily is the error of the family that the host is of.
+func ofFamily(err4, err6 error) error {
+	if wrong := (*net.AddrError)(nil); errors.As(err4, &wrong) {
+		return err6
+	}
+	return err4
+}
+
 func portOf(addr net.Addr) string {
 	_, port, _ := net.SplitHostPort(addr.String())
 	return port
@@ -110,7 +119,11 @@ func (s *sockets) close() {
 func listenWANError(addr string, err error) error {
 	_, port, _ := net.SplitHostPort(addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("%w: %s: free the port, or choose another with --wan-listen", err, portOwners("/proc", port))
+		network := "tcp"
+		if op := (*net.OpError)(nil); errors.As(err, &op) && strings.HasPrefix(op.Net, "udp") {
+			network = "udp"
+		}
+		return fmt.Errorf("%w: %s: free the port, or choose another with --wan-listen", err, portOwners("/proc", network, port))
 	}
-	return fmt.Errorf("wan-listen %s: %w", addr, err)
+	return fmt.Errorf("wan-listen: %w: name an address of this machine, or the port alone, as :9979", err)
 }

@@ -47,6 +47,9 @@ func TestPortTaken(t *testing.T) {
 	for _, taken := range []net.Addr{tcp.Addr(), udp.LocalAddr()} {
 		for range 2 {
 			s, err := openSockets(t.Context(), taken.String(), true)
+			if err != nil && !strings.Contains(err.Error(), "this node itself") {
+				t.Errorf("%s %v: its owner is not told: %v", taken.Network(), taken, err)
+			}
 			if s != nil || !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), "--wan-listen") {
 				t.Errorf("%s %v: got %v, %v", taken.Network(), taken, s, err)
 			}
@@ -57,6 +60,16 @@ func TestPortTaken(t *testing.T) {
 		t.Fatalf("for UDP alone: %v, %v", s, err)
 	}
 	s.close()
+}
+
+// The error is that of the family which the address is of, on one line.
+func TestNoSuchAddress(t *testing.T) {
+	for _, addr := range []string{"192.0.2.77:0", "[2001:db8::77]:0"} {
+		s, err := openSockets(t.Context(), addr, true)
+		if s != nil || err == nil || strings.ContainsAny(err.Error(), "\n") || strings.Contains(err.Error(), "no suitable address") {
+			t.Errorf("%s: got %v, %v", addr, s, err)
+		}
+	}
 }
 
 func TestOwnAddr(t *testing.T) {

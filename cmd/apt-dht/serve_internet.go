@@ -37,7 +37,7 @@ func (n *node) joinInternet(ctx context.Context) error {
 		return err
 	}
 	n.internet, err = newInternet(cfg, open, wan.Config{
-		Open:          func(d store.Digest) (*fetch.Shared, error) { return n.fetch.OpenPublic(d) },
+		Open:          n.give,
 		Pieces:        n.store.Pieces,
 		EachShareable: n.eachShareable,
 	}, filepath.Join(n.cfg.DataDir, "dht-nodes"), announceRows{n.store}, n.log)
@@ -67,6 +67,17 @@ func (n *node) eachShareable(yield func(d store.Digest, added time.Time) bool) {
 			return
 		}
 	}
+}
+
+// give opens a file for another node. What has been excluded since it was stored is
+// not given any more.
+func (n *node) give(d store.Digest) (*fetch.Shared, error) {
+	if len(n.cfg.Exclude) > 0 && n.store.Shareable(d) {
+		if m, err := n.store.Meta(d); err != nil || n.origins.Excluded(m.Origin) {
+			return nil, fetch.ErrNotHere
+		}
+	}
+	return n.fetch.OpenPublic(d)
 }
 
 // announceRows keeps what has been announced in the store's database.

@@ -132,7 +132,11 @@ func (s *sharer) cacheDir() string {
 }
 
 func (s *sharer) openSet() (err error) {
-	s.set, err = inplace.Open(inplace.Config{Dir: s.cfg.Dir, Cache: s.cacheDir(), Changed: s.changed, Log: s.log})
+	root, err := os.OpenRoot(s.cfg.Dir) // else the first scan would be the one to complain
+	if err == nil {
+		root.Close()
+		s.set, err = inplace.Open(inplace.Config{Dir: s.cfg.Dir, Cache: s.cacheDir(), Changed: s.changed, Log: s.log})
+	}
 	switch {
 	case errors.Is(err, store.ErrLocked):
 		return fmt.Errorf("%s is being shared already: stop the other 'apt-dht share' first: %w", s.cfg.Dir, store.ErrLocked)

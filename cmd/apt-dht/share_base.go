@@ -45,14 +45,18 @@ func (b *baseURI) UnmarshalText(text []byte) error {
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return fmt.Errorf("%q is not where everybody finds a repository: give an http or https URL without password and query, as http://deb.example/debian", text)
 	}
-	u.Path = strings.TrimSuffix(u.Path, "/")
+	u.Path = strings.TrimRight(u.Path, "/")
 	u.RawPath = ""
 	b.url = u
 	return nil
 }
 
 // of is the URL of a file beneath.
-func (b baseURI) of(rel string) string { return b.url.JoinPath(filepath.ToSlash(rel)).String() }
+func (b baseURI) of(rel string) string {
+	u := *b.url
+	u.Path += "/" + rel // as it is: some names have a '%'
+	return u.String()
+}
 
 // tellUsers checks that Base serves Dir, and tells what users are to write.
 // Whatever is wrong is no reason not to share.
@@ -67,7 +71,7 @@ func tellUsers(ctx context.Context, cfg shareConfig, log *slog.Logger, out io.Wr
 	case context.Cause(ctx) == context.Canceled:
 		return nil
 	case err != nil:
-		log.Warn("--base-uri does not serve this directory, so its users get nothing from here", "url", cfg.Base.url.String(), "err", err)
+		log.Warn("--base-uri was not seen to serve this directory; if it does not, its users get nothing from here", "url", cfg.Base.url.String(), "err", err)
 	default:
 		log.Info("--base-uri serves this directory", "url", cfg.Base.url.String(), "compared", sample)
 	}
@@ -81,37 +85,38 @@ var errNoSample = errors.New("the directory has no file that everybody may read"
 // findSample returns the path, beneath dir, of an InRelease or Release file; else of
 // the smallest file that was come by.
 func findSample(ctx context.Context, dir string) (sample string, err error) {
-	smallest, left := int64(-1), baseWalk
-	err = filepath.WalkDir(dir, func(name string, e fs.DirEntry, err error) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return "", err
+	}
+	defer root.Close()
+	smallest, left := int64(0), baseWalk
+	err = fs.WalkDir(root.FS(), ".", func(rel string, e fs.DirEntry, err error) error {
 		left--
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case left < 0:
 			return fs.SkipAll
-		case err != nil && name == dir:
+		case err != nil && rel == ".":
 			return err
 		case err != nil || !e.Type().IsRegular() && !e.IsDir():
 			return nil // share leaves it out as well
 		case e.IsDir():
-			if name != dir && strings.HasPrefix(e.Name(), ".") {
+			if rel != "." && strings.HasPrefix(e.Name(), ".") {
 				return fs.SkipDir
 			}
 			return nil
 		}
 		info, err := e.Info()
-		if err != nil || info.Mode().Perm()&0o004 == 0 {
+		if err != nil || info.Mode().Perm()&0o004 == 0 || info.Size() == 0 {
 			return nil
 		}
-		rel, err := filepath.Rel(dir, name)
-		if err != nil {
-			return err
-		}
-		if e.Name() == "InRelease" || e.Name() == "Release" && filepath.Base(filepath.Dir(rel)) != "by-hash" && !isBelowComponent(rel) {
+		if e.Name() == "InRelease" || e.Name() == "Release" && !isBelowComponent(rel) {
 			sample = rel
 			return fs.SkipAll
 		}
-		if smallest < 0 || info.Size() < smallest && info.Size() > 0 {
+		if smallest == 0 || info.Size() < smallest {
 			sample, smallest = rel, info.Size()
 		}
 		return nil
@@ -125,7 +130,7 @@ func findSample(ctx context.Context, dir string) (sample string, err error) {
 // isBelowComponent tells the small Release file of an architecture,
 // dists/SUITE/main/binary-amd64/Release, from that of a suite.
 func isBelowComponent(rel string) bool {
-	dir := filepath.Base(filepath.Dir(rel))
+	dir := path.Base(path.Dir(rel))
 	return dir == "source" || strings.HasPrefix(dir, "binary-")
 }
 
@@ -208,10 +213,10 @@ func usersLines(cfg shareConfig, sample string) string {
 // sourcesLine is the line of sources.list(5) for the suite whose Release file is
 // at rel.
 func sourcesLine(dir, rel, base string) (string, bool) {
-	if name := filepath.Base(rel); name != "InRelease" && name != "Release" {
+	if name := path.Base(rel); name != "InRelease" && name != "Release" {
 		return "", false
 	}
-	where := path.Dir(filepath.ToSlash(rel))
+	where := path.Dir(rel)
 	before, suite, ok := strings.Cut("/"+where, "/dists/")
 	if !ok {
 		return fmt.Sprintf("deb %s %s/", base, where), true

@@ -27,6 +27,9 @@ func TestBaseURI(t *testing.T) {
 		if (err != nil) != (want == "") {
 			t.Errorf("%q: %v", text, err)
 		}
+		if err == nil && !strings.HasSuffix(b.of("a%3ab"), "/a%253ab") {
+			t.Errorf("%q: the name of a file is taken for %s", text, b.of("a%3ab"))
+		}
 		if err == nil && strings.ReplaceAll(b.of("pool/a+b_1:2.deb"), ":2.deb", "%3a2.deb") != want {
 			t.Errorf("%q: got %s, want %s", text, b.of("pool/a+b_1:2.deb"), want)
 		}
@@ -34,7 +37,7 @@ func TestBaseURI(t *testing.T) {
 }
 
 // tree makes files with their own names as content; those that begin with "-" are
-// for their owner alone.
+// for their owner alone, and with "=" empty.
 func tree(t *testing.T, names ...string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -47,7 +50,11 @@ func tree(t *testing.T, names ...string) string {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(path, []byte(name+"\n"), mode); err != nil {
+		body := name + "\n"
+		if name[0] == '=' {
+			body = ""
+		}
+		if err := os.WriteFile(path, []byte(body), mode); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -63,6 +70,7 @@ func TestFindSample(t *testing.T) {
 		{[]string{"dists/x/main/binary-amd64/Release", "dists/x/Release", "pool/a.deb"}, "dists/x/Release"},
 		{[]string{"-InRelease", "larger.deb", "a.deb", ".hidden/InRelease"}, "a.deb"},
 		{[]string{"Release"}, "Release"},
+		{[]string{"=empty", "z.deb"}, "z.deb"},
 		{[]string{"-a", ".hidden/b"}, ""},
 		{nil, ""},
 	} {
@@ -70,6 +78,13 @@ func TestFindSample(t *testing.T) {
 		if got != tt.want || (err == nil) != (tt.want != "") {
 			t.Errorf("%v: got %q, %v; want %q", tt.names, got, err, tt.want)
 		}
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(tree(t, "Release"), link); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := findSample(t.Context(), link); got != "Release" {
+		t.Errorf("by a link: got %q, %v", got, err)
 	}
 }
 

@@ -16,10 +16,11 @@ import (
 	"apt-dht/store"
 )
 
-// BenchmarkCold reads 100 files of 50 kB that one client has pipelined: without a
-// local network, alone on one, and where another node may have them.
+// BenchmarkCold reads 100 files of 70 kB that one client has pipelined: without a
+// local network, alone on one, where another node may have them, and where they
+// are sought on the internet, in vain.
 func BenchmarkCold(b *testing.B) {
-	const files, size = 100, 50_000
+	const files, size = 100, 70_000
 	data := randomBytes(1, size+files)
 	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		i, _ := strconv.Atoi(r.URL.Path[1:])
@@ -29,21 +30,37 @@ func BenchmarkCold(b *testing.B) {
 	defer origin.Close()
 	var wants []Want
 	for i := range files {
-		wants = append(wants, Want{URL: fmt.Sprintf("%s/%d", origin.URL, i), Digest: sha256.Sum256(data[i : i+size]), Size: size})
+		wants = append(wants, Want{URL: fmt.Sprintf("%s/%d", origin.URL, i), Digest: sha256.Sum256(data[i : i+size]), Size: size, Shareable: func(context.Context) bool { return true }})
 	}
-	for name, lan := range map[string]LAN{"no LAN": nil, "alone": granting{alone: true}, "with others": granting{}} {
-		b.Run(name, func(b *testing.B) {
+	for _, bc := range []struct {
+		name string
+		lan  LAN
+		wan  WAN
+	}{
+		{"no LAN", nil, nil},
+		{"alone", granting{alone: true}, nil},
+		{"with others", granting{}, nil},
+		{"nobody abroad", nil, empty{}},
+	} {
+		b.Run(bc.name, func(b *testing.B) {
 			b.SetBytes(files * size)
 			for b.Loop() {
 				b.StopTimer()
 				f := newBench(b, store.Config{})
-				f.Fetcher.cfg.LAN = lan
+				f.Fetcher.cfg.LAN, f.Fetcher.cfg.WAN = bc.lan, bc.wan
 				b.StartTimer()
 				readAll(b, f.Fetcher, wants)
 			}
 		})
 	}
 }
+
+// empty is an internet on which nobody is found, ever.
+type empty struct{ WAN }
+
+func (empty) Patience() time.Duration                          { return 0 }
+func (empty) Seek(ctx context.Context, _ Digest, _ func(Peer)) { <-ctx.Done() }
+func (empty) Brought(Digest, int64)                            {}
 
 func readAll(b *testing.B, f *Fetcher, wants []Want) {
 	for _, want := range wants {

@@ -25,15 +25,24 @@ func listOf(h http.Header, field string) iter.Seq[string] {
 	}
 }
 
+// Personal tells whether an answer is for nobody but who asked (RFC 9111 §5.2.2.5,
+// §5.2.2.7).
+func Personal(h http.Header) bool {
+	for directive := range CacheControl(h) {
+		name, _, _ := strings.Cut(directive, "=")
+		if name == "no-store" || name == "private" {
+			return true
+		}
+	}
+	return false
+}
+
 // storable tells whether an answer without a known hash may be kept and given
 // to others (RFC 9111 §3). One that varies by what clients send is not: it
 // would have to be kept for each kind of client.
 func storable(h http.Header) bool {
-	for directive := range CacheControl(h) {
-		name, _, _ := strings.Cut(directive, "=")
-		if name == "no-store" || name == "private" {
-			return false
-		}
+	if Personal(h) {
+		return false
 	}
 	for field := range listOf(h, "Vary") {
 		switch field {

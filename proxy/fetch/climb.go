@@ -193,7 +193,7 @@ func (s *search) otherwise(err error) (Answer, error) {
 // for that any longer, mirrors are asked.
 func (s *search) held(from []Peer) (Answer, error) {
 	s.entry.goInside()
-	places := s.usable(from, &s.f.shunned)
+	places := s.usable(from, &s.f.lan.shunned)
 	if len(places) == 0 && s.refused != nil {
 		places = s.usable(from) // there is nobody else
 	}

@@ -22,7 +22,7 @@ import (
 // goroutine. The caller closes it.
 type Content struct {
 	Head
-	// Source is where the bytes come from: FromStore, FromLAN, FromMirror.
+	// Source is where the bytes come from: FromStore, FromLAN, FromWAN, FromMirror.
 	Source string
 	// Digest is what the bytes hash to. Zero: not known, or only the mirror's word,
 	// or not proven yet.

@@ -22,14 +22,47 @@
 //   - Coming to another node: read from where the home says, byte for byte as
 //     it grows there, proven only at its end. Whoever gives nothing in time is
 //     complained of, and the home names another place or moves the lease.
-//   - Leased to this node: asked of a mirror, then of the next, for all.
-//   - Nowhere, or without a local network: asked of the mirrors.
+//   - Leased to this node: fetched from outside, for all.
+//   - Nowhere, or without a local network: fetched from outside.
 //
 // Other nodes cost bounded delays only: half a second to find them, [peerSilence]
 // for one that holds the blob and says nothing, [proofWait] until a mirror is
 // asked all the same, and after [lanPatience] without a byte the mirror is
 // asked whatever the homes say. Where all mirrors fail, the homes are asked once
-// more. A [gate] keeps the requests to mirrors in the order in which the
+// more.
+//
+// # Outside
+//
+// A file from outside comes from a mirror, then from the next. Where it may be
+// shared (Want.Shareable) nodes on the internet are looked for at the same time
+// ([WAN]): at once from [worthSeeking] bytes on, else when mirrors fail or say
+// nothing for [mirrorSilence]. The mirror waits for the first of them for
+// WAN.Patience. If one is found by then it stands back: the nodes bring the file
+// alone, in pieces, the last one first, or whole where it is no more than a piece.
+// It is asked after all
+//
+//   - where nodes bring less than [usefulShare] of what mirrors do: all of them
+//     together, or those of this file, of which nobody can tell before [grace];
+//   - where a reader has waited for [proofWait], unless all will be there within
+//     [wholeWithin]: not a byte can be read before. So apt waits for half of the
+//     time that it bears;
+//   - where other nodes of the local network wait for a growing front, after
+//     [leaseWait].
+//
+// It then feeds the front while nodes go on with the tail, as nodes do that turn up
+// late; what is missing at last is taken from whoever brings it first, and the
+// mirror's connection is closed. Where mirrors fail nodes go on alone, and are
+// hoped for until [lanPatience] has passed. WAN.Brought is told what nodes brought:
+// nothing where the mirror was asked because they were slow, or where they brought
+// less than a third.
+//
+// No node on the internet is asked for more than [maxBodiesWAN] bodies at a time;
+// what waits for its turn at one goes to another that is idle.
+//
+// The source of a file is a mirror where one has begun to answer, whatever part it
+// brought, else the internet where any byte came from there.
+//
+// A [gate] keeps the requests to mirrors in the order in which the
 // files were wanted, and this node from taking leases that it would not use soon.
 //
 // # Invariants
@@ -48,6 +81,8 @@
 //   - After a mismatch of which anybody got bytes no part of that blob is handed
 //     out by range for [taintFor]: a client must not join a right tail to a
 //     wrong head.
+//   - What the internet's nodes send is read by nobody, and counts for nothing,
+//     before it is proven.
 //   - Blame is exact: a node is a liar only if a piece that it sent, or the whole
 //     blob that it said to have, is proven wrong. One that passed on what it
 //     was fetching itself is only barred from doing so for a while; a mirror is
@@ -60,6 +95,6 @@
 //   - No lock is held while a file is opened, read or written.
 //
 // The package does not know what a URL means (package index does), how apt
-// is answered (package proxy does), nor how other nodes are spoken to: [LAN] is
-// what it needs of that.
+// is answered (package proxy does), nor how other nodes are spoken to: [LAN] and
+// [WAN] are what it needs of that.
 package fetch

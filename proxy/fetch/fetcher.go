@@ -55,14 +55,12 @@ type Fetcher struct {
 	wg   sync.WaitGroup
 
 	fromMirror atomic.Int64
-	fromLAN    atomic.Int64
-	fromWAN    atomic.Int64
+	lan, wan   side
 
 	gate       *gate
-	bodies     semaphores    // of peers' answers
 	completing chan struct{} // a slot each for completeFrom
-	barred     places        // for unfinished blobs
-	shunned    places        // for everything
+	filling    chan struct{} // and for outing.fetch
+	barred     places        // nodes of the local network, for unfinished blobs
 
 	mu        sync.Mutex // guards following
 	closed    bool
@@ -87,8 +85,10 @@ var ErrClosed = errors.New("apt-dht is shutting down")
 func New(cfg Config) *Fetcher {
 	f := &Fetcher{
 		cfg:        cfg,
-		bodies:     semaphores{most: maxBodies},
+		lan:        side{Peers: cfg.LAN, silence: peerSilence, slowRate: slowRate, slowPiece: slowPiece, flying: maxFlying, bodies: semaphores{most: maxBodies}},
+		wan:        side{Peers: cfg.WAN, silence: silenceWAN, slowRate: slowRateWAN, slowPiece: slowPieceWAN, flying: maxFlyingWAN, levels: true, bodies: semaphores{most: maxBodiesWAN}},
 		completing: make(chan struct{}, maxCompleting),
+		filling:    make(chan struct{}, maxFilling),
 		transfers:  map[string]*transfer{},
 		recent:     map[string]recentFile{},
 		taints:     taints{},
@@ -115,10 +115,10 @@ func (f *Fetcher) Close() {
 func (f *Fetcher) BytesFromMirror() int64 { return f.fromMirror.Load() }
 
 // BytesFromLAN is how many body bytes other nodes of the local network have sent.
-func (f *Fetcher) BytesFromLAN() int64 { return f.fromLAN.Load() }
+func (f *Fetcher) BytesFromLAN() int64 { return f.lan.received.Load() }
 
 // BytesFromWAN is how many body bytes nodes on the internet have sent.
-func (f *Fetcher) BytesFromWAN() int64 { return f.fromWAN.Load() }
+func (f *Fetcher) BytesFromWAN() int64 { return f.wan.received.Load() }
 
 // A Hold keeps a transfer going for somebody who will open its file soon.
 type Hold struct{ t *transfer }

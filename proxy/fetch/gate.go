@@ -28,6 +28,10 @@ const (
 	// does not send takes nothing from the uplink.
 	stale = 2 * time.Second
 
+	// assumedRate is what mirrors are taken to send before that has been measured,
+	// in bytes per second.
+	assumedRate = 2_000_000
+
 	// assumedSize is what a file of unknown size counts for.
 	assumedSize = 1 << 20
 )
@@ -49,6 +53,23 @@ func (g *gate) pace() pace {
 	return pace{min(max(rate/2, slowest), slowRate), min(max(rate/4, slowest), slowRate)}
 }
 
+// mirrorRate is how fast mirrors send, in bytes per second.
+func (g *gate) mirrorRate() int64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.mirror.measured {
+		return assumedRate
+	}
+	return g.mirror.rate
+}
+
+// mirrorQuiet tells whether no mirror has sent anything for d.
+func (g *gate) mirrorQuiet(d time.Duration) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return time.Since(g.mirror.last) >= d
+}
+
 // A gate keeps the order in which files are asked of mirrors, which is the
 // order in which they were wanted, and says which of them this node may take a
 // lease for.
@@ -58,7 +79,8 @@ type gate struct {
 
 	mu     sync.Mutex // guards following, and all lines and entries
 	lines  map[lane]*line
-	uplink uplink
+	uplink uplink // all that comes from outside
+	mirror uplink // what mirrors send of it
 }
 
 // A lane is one asker's files from one host. The files of different lanes do
@@ -98,6 +120,7 @@ const (
 	waiting                 // from outside, once it is within the budget
 	ready                   // from outside, once its turn has come
 	outside                 // the mirror has been asked
+	abroad                  // nodes on the internet are, or are looked for
 	inside                  // they come from other nodes
 )
 
@@ -195,21 +218,38 @@ func (e *entry) opened(quickly bool) {
 }
 
 // goInside says that the bytes come from other nodes now.
-func (e *entry) goInside() {
+func (e *entry) goInside() { e.goOn(inside) }
+
+func (e *entry) goOn(to stage) {
 	g := e.gate
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	q := g.lines[e.lane]
-	e.moveLocked(q, inside)
+	e.moveLocked(q, to)
 	g.pumpLocked(q)
 }
 
-// took says that n bytes have come from outside.
+// goAbroad says that the bytes are to come from nodes on the internet, over the
+// uplink, but not in turns.
+func (e *entry) goAbroad() { e.goOn(abroad) }
+
+// took says that n bytes have come from a mirror.
 func (e *entry) took(n int64) {
-	g := e.gate
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	now := time.Now()
+	e.gate.mu.Lock()
+	defer e.gate.mu.Unlock()
+	e.gate.mirror.add(n, time.Now())
+	e.tookLocked(n)
+}
+
+// tookAbroad says that n bytes have come from nodes on the internet.
+func (e *entry) tookAbroad(n int64) {
+	e.gate.mu.Lock()
+	defer e.gate.mu.Unlock()
+	e.tookLocked(n)
+}
+
+func (e *entry) tookLocked(n int64) {
+	g, now := e.gate, time.Now()
 	g.uplink.add(n, now)
 	e.left = max(e.left-n, 0)
 	e.since = now
@@ -321,46 +361,4 @@ func (g *gate) tick(q *line) {
 		}
 	}
 	g.pumpLocked(q)
-}
-
-// A window counts the files that are, or may be, fetched from outside.
-type window struct {
-	free      bool
-	budget    int64
-	count     int
-	bytes     int64
-	now       time.Time
-	nextStale time.Time // when the first that counts ceases to; zero: none
-}
-
-func (g *gate) newWindow() window {
-	w := window{free: g.free(), now: time.Now()}
-	if !w.free {
-		w.budget = max(g.uplink.budget()/int64(max(len(g.lines), 1)), minShare)
-	}
-	return w
-}
-
-// fits tells whether a file of that size is within the budget, if the others
-// are those that the window has taken.
-func (w *window) fits(size int64) bool {
-	return w.free || w.count == 0 || w.count < maxOutside && w.bytes+size <= w.budget
-}
-
-// takes counts an entry.
-func (w *window) takes(e *entry) {
-	if e.stage == inside {
-		return
-	}
-	if e.stage == outside {
-		over := e.since.Add(stale)
-		if !w.now.Before(over) {
-			return
-		}
-		if w.nextStale.IsZero() || over.Before(w.nextStale) {
-			w.nextStale = over
-		}
-	}
-	w.count++
-	w.bytes += e.left
 }

@@ -29,7 +29,7 @@ func (s *search) takeHeld(from []Peer) error {
 	if g.Tail()-g.Len() <= store.PieceSize {
 		return s.complete(from)
 	}
-	return newPuller(s, from).run()
+	return s.pull(from)
 }
 
 // patient ends when mirrors are to be asked, unless they have been, or are of no
@@ -49,21 +49,21 @@ func (s *search) complete(from []Peer) error {
 		err := s.completeFrom(p)
 		switch {
 		case err == nil:
-			s.f.shunned.clear(p)
+			s.f.lan.shunned.clear(p)
 			return nil
 		case s.ctx.Err() != nil:
 			return context.Cause(s.ctx)
 		case s.patient().Err() != nil:
 			if time.Since(began) >= peerSilence {
-				s.f.shunned.add(p, shunnedFor) // for no more than a piece
+				s.f.lan.shunned.add(p, shunnedFor) // for no more than a piece
 			}
 			return errImpatient
 		case isStorage(err):
 			return err
 		case !errors.As(err, new(*store.MismatchError)):
-			s.lost(p, err)
+			s.lost(&s.f.lan, p, err)
 		case s.have() == 0:
-			s.f.cfg.LAN.Liar(p, s.want.Digest, "it does not have the hash")
+			s.f.lan.Liar(p, s.want.Digest, "it does not have the hash")
 		default:
 			misfit = err // of the beginning, or of what was added
 		}
@@ -83,7 +83,11 @@ func (s *search) completeFrom(p Peer) error {
 		return context.Cause(ctx)
 	}
 	g := s.growing.Load()
-	body, err := s.askHolder(ctx, p, g.Len(), g.Tail(), s.want.Size)
+	release, err := s.f.lan.bodies.acquire(ctx, p)
+	if err != nil {
+		return err
+	}
+	body, err := s.openHolder(ctx, &s.f.lan, p, g.Len(), g.Tail(), nil, release)
 	if err != nil {
 		return err
 	}
@@ -97,17 +101,19 @@ func (s *search) completeFrom(p Peer) error {
 	return err
 }
 
-// askHolder asks a peer that has the blob whole, of size bytes, for a part of it.
-func (t *transfer) askHolder(ctx context.Context, p Peer, from, to, size int64) (*peerBody, error) {
-	release, err := t.f.bodies.acquire(ctx, p)
+// openHolder asks a peer that has the blob whole for a part of it, which counts in
+// by, if that is not nil. release, which gives the slot for it back, is called in
+// any case.
+func (t *transfer) openHolder(ctx context.Context, of *side, p Peer, from, to int64, by *tally, release func()) (*peerBody, error) {
+	if by != nil {
+		release = of.serves(by, release)
+	}
+	body, err := of.open(ctx, p, t.want.Digest, from, to, of.silence, release)
 	if err != nil {
 		return nil, err
 	}
-	body, err := t.f.openPeer(ctx, p, t.want.Digest, from, to, peerSilence, release)
-	if err != nil {
-		return nil, err
-	}
-	if body.Growing || body.Size >= 0 && body.Size != size {
+	body.tally = by
+	if body.Growing || body.Size >= 0 && body.Size != t.want.Size {
 		body.Close()
 		return nil, fmt.Errorf("from %s: %w: growing %v, %d bytes", p.Addr, errUnfit, body.Growing, body.Size)
 	}
@@ -115,13 +121,13 @@ func (t *transfer) askHolder(ctx context.Context, p Peer, from, to, size int64) 
 }
 
 // lost takes note of why a peer that has the blob does not give it.
-func (t *transfer) lost(p Peer, err error) {
+func (t *transfer) lost(of *side, p Peer, err error) {
 	t.f.cfg.Log.Debug("a peer did not give what it holds", "url", t.want.URL, "peer", p.Addr, "err", err)
 	switch {
 	case errors.Is(err, errSilent), errors.Is(err, errSlow), errors.Is(err, errUnfit):
-		t.f.shunned.add(p, shunnedFor)
+		of.shunned.add(p, shunnedFor)
 	case t.ctx.Err() == nil:
-		t.f.shunned.strike(p, shunnedFor)
+		of.shunned.strike(p, shunnedFor)
 	}
 }
 
@@ -137,7 +143,7 @@ func (s *search) takeWhole(from []Peer) error {
 			s.anew()
 			return err
 		}
-		s.lost(p, err)
+		s.lost(&s.f.lan, p, err)
 	}
 	return errNobody
 }

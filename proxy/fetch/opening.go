@@ -140,7 +140,7 @@ func (w *waiter) wait() (*Content, error) {
 // timers tell when the waiter gets impatient, and when it asks for itself. A
 // transfer from mirrors alone has its own bounds.
 func (w *waiter) timers() (proofs, patience <-chan time.Time) {
-	if w.f.cfg.LAN == nil {
+	if w.f.cfg.LAN == nil && w.f.cfg.WAN == nil {
 		return nil, nil
 	}
 	return time.After(proofWait), time.After(lanPatience)

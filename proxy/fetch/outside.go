@@ -12,14 +12,22 @@ import (
 // errLost: another node has got the lease.
 var errLost = errors.New("another node fetches the file now")
 
-// outside takes the bytes from one mirror after the other until all are here.
-// Where the lease is lost, it ends with errLost.
+// outside takes the bytes from the internet's nodes, where they may be asked, and
+// from mirrors. Where the lease is lost, it ends with errLost.
 func (t *transfer) outside(ctx context.Context) error {
+	ctx, stop := t.whileLeased(ctx)
+	defer stop()
+	if t.f.cfg.WAN == nil || t.want.Shareable == nil || !t.want.known() || t.want.Size <= 0 {
+		return t.mirrors(ctx)
+	}
+	return newOuting(ctx, t).run()
+}
+
+// mirrors takes the bytes from one mirror after the other until all are here.
+func (t *transfer) mirrors(ctx context.Context) error {
 	if len(t.sources) == 0 {
 		return errAllDiffer
 	}
-	ctx, stop := t.whileLeased(ctx)
-	defer stop()
 	t.mirroring.Store(true)
 	defer t.mirroring.Store(false)
 	var wait func() (*Body, error)
@@ -84,7 +92,7 @@ func (t *transfer) take(src Source, wait func() (*Body, error)) error {
 }
 
 func (t *transfer) tookOutside(n int64) {
-	if t.f.cfg.LAN == nil {
+	if t.f.cfg.LAN == nil && t.f.cfg.WAN == nil {
 		return
 	}
 	t.entry.took(n)

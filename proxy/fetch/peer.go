@@ -7,25 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
-	"sync"
 	"sync/atomic"
 	"time"
-)
-
-const (
-	// peerSilence is how long a peer that holds a blob may send nothing.
-	peerSilence = 2 * time.Second
-
-	// A peer must send slowRate bytes per second over slowWindow, or its share of
-	// that where many are read from at the same time; slowest in any case.
-	slowRate   = 64_000
-	slowest    = 1000
-	slowWindow = 5 * time.Second
-
-	// maxBodies is how many bodies one peer is asked for at a time, of all
-	// transfers together. It stays below what a node gives to one other.
-	maxBodies = 24
 )
 
 // Why a peer is left. None of these is anybody's fault for certain.
@@ -39,36 +22,50 @@ var (
 // counted. The caller closes it.
 type peerBody struct {
 	*PeerBody
-	f        *Fetcher
+	side     *side
 	patience time.Duration
 	cancel   context.CancelCauseFunc
 	ctx      context.Context
 	timer    *time.Timer // ends ctx
 	release  func()
+	tally    *tally // of the transfer; may be nil
+	begun    bool   // it has brought bytes
 
 	window time.Duration // spent reading since the rate was looked at
 	bytes  int64         // that came meanwhile
 }
 
-// openPeer asks a peer for the bytes of a blob from from up to to, -1 for the
-// end. A peer that keeps silent in its body for longer than patience is left; 0:
-// it is not. release, which gives the slot for it back, is called in any case.
-func (f *Fetcher) openPeer(ctx context.Context, p Peer, d Digest, from, to int64, patience time.Duration, release func()) (*peerBody, error) {
+// A tally is what a transfer gets from a side's nodes.
+type tally struct {
+	bytes  atomic.Int64
+	served atomic.Int64  // bodies that it has asked for, or is getting
+	took   func(n int64) // is told of bytes
+}
+
+func (t *tally) add(n int64) {
+	t.bytes.Add(n)
+	t.took(n)
+}
+
+// open asks a peer for the bytes of a blob from from up to to, -1 for the end. A
+// peer that keeps silent in its body for longer than patience is left; 0: it is
+// not. release, which gives the slot for it back, is called in any case.
+func (s *side) open(ctx context.Context, p Peer, d Digest, from, to int64, patience time.Duration, release func()) (*peerBody, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	timer := time.AfterFunc(peerSilence, func() { cancel(errSilent) })
-	body, err := f.cfg.LAN.Fetch(ctx, p, d, from, to)
+	body, err := s.Fetch(ctx, p, d, from, to)
 	if !timer.Stop() && err == nil {
 		body.Close()
 		err = errSilent
 	}
 	if err != nil {
 		err = causeOr(ctx, err)
-		f.lostPeer(ctx, p, err)
+		s.lost(ctx, p, err)
 		cancel(nil)
 		release()
 		return nil, fmt.Errorf("from %s: %w", p.Addr, err)
 	}
-	return &peerBody{PeerBody: body, f: f, patience: patience, cancel: cancel, ctx: ctx, timer: timer, release: release}, nil
+	return &peerBody{PeerBody: body, side: s, patience: patience, cancel: cancel, ctx: ctx, timer: timer, release: release}, nil
 }
 
 // causeOr is why ctx has ended, or err.
@@ -77,14 +74,6 @@ func causeOr(ctx context.Context, err error) error {
 		return context.Cause(ctx)
 	}
 	return err
-}
-
-// lostPeer tells of a peer that could not be reached, if that is what err says.
-func (f *Fetcher) lostPeer(ctx context.Context, p Peer, err error) {
-	if errors.Is(err, ErrNotHere) || ctx.Err() != nil && !errors.Is(err, errSilent) {
-		return
-	}
-	f.cfg.LAN.Failed(p)
 }
 
 // Read implements io.Reader. Where it fails because the peer was too slow, the
@@ -96,7 +85,7 @@ func (b *peerBody) Read(p []byte) (int, error) {
 	}
 	began := time.Now()
 	n, err := b.PeerBody.Read(p)
-	b.f.fromLAN.Add(int64(n))
+	b.count(int64(n))
 	if err != nil && err != io.EOF {
 		err = causeOr(b.ctx, err)
 	}
@@ -106,6 +95,22 @@ func (b *peerBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
+func (b *peerBody) count(n int64) {
+	if n == 0 {
+		return
+	}
+	b.side.received.Add(n)
+	if b.tally == nil {
+		return
+	}
+	if !b.begun {
+		b.begun = true
+		b.side.speed.opens()
+	}
+	b.side.speed.add(n)
+	b.tally.add(n)
+}
+
 // judge looks at the rate of what has come in a time.
 func (b *peerBody) judge(took time.Duration, n int64) error {
 	b.window += took
@@ -113,7 +118,7 @@ func (b *peerBody) judge(took time.Duration, n int64) error {
 	if b.window < slowWindow {
 		return nil
 	}
-	fair := max(slowRate/max(b.f.bodies.inUse.Load(), 1), slowest)
+	fair := max(b.side.slowRate/max(b.side.bodies.inUse.Load(), 1), slowest)
 	if b.bytes < int64(float64(fair)*b.window.Seconds()) {
 		return errSlow
 	}
@@ -126,60 +131,9 @@ func (b *peerBody) Close() error {
 	b.timer.Stop()
 	b.cancel(nil)
 	err := b.PeerBody.Close()
+	if b.begun {
+		b.side.speed.closes()
+	}
 	b.release()
 	return err
-}
-
-// semaphores bounds how many things are done with each peer at a time.
-type semaphores struct {
-	most  int
-	inUse atomic.Int64 // of all peers
-
-	mu    sync.Mutex // guards following
-	peers map[netip.AddrPort]*semaphore
-}
-
-type semaphore struct {
-	slots chan struct{}
-	users int // who have it, or wait; guarded by semaphores.mu
-}
-
-// acquire waits for a slot. The returned function gives it back.
-func (s *semaphores) acquire(ctx context.Context, p Peer) (release func(), err error) {
-	sem := s.use(p)
-	select {
-	case sem.slots <- struct{}{}:
-		s.inUse.Add(1)
-		return func() {
-			s.inUse.Add(-1)
-			<-sem.slots
-			s.drop(p, sem)
-		}, nil
-	case <-ctx.Done():
-		s.drop(p, sem)
-		return nil, context.Cause(ctx)
-	}
-}
-
-func (s *semaphores) use(p Peer) *semaphore {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.peers == nil {
-		s.peers = map[netip.AddrPort]*semaphore{}
-	}
-	sem := s.peers[p.Addr]
-	if sem == nil {
-		sem = &semaphore{slots: make(chan struct{}, s.most)}
-		s.peers[p.Addr] = sem
-	}
-	sem.users++
-	return sem
-}
-
-func (s *semaphores) drop(p Peer, sem *semaphore) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if sem.users--; sem.users == 0 {
-		delete(s.peers, p.Addr)
-	}
 }

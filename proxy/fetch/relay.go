@@ -46,7 +46,7 @@ type feeder struct {
 // homes know no better.
 func (s *search) coming(a Answer) (Answer, error) {
 	s.entry.goInside()
-	places := s.usable(a.From, &s.f.shunned, &s.f.barred)
+	places := s.usable(a.From, &s.f.lan.shunned, &s.f.barred)
 	if len(places) == 0 {
 		s.missed(a.From...)
 		if len(a.From) > 0 { // the home insists on those who gave nothing
@@ -74,23 +74,28 @@ func (s *search) watch(st *stream, patience time.Duration) (Answer, error) {
 			return s.ended(st, err)
 		case <-tick.C:
 		}
-		if s.f.shunned.has(st.peer) {
+		if s.f.lan.shunned.has(st.peer) {
 			return s.desert(st)
 		}
 		if st.fair(patience, s.f.gate.pace()) {
 			continue
 		}
 		if st.bytes.Load() > 0 { // who has not begun may only wait for its turn at the mirror
-			s.f.shunned.strike(st.peer, shunnedFor)
+			s.f.lan.shunned.strike(st.peer, shunnedFor)
 		}
 		if st.good.After(s.moved) {
 			s.moved, s.misses = st.good, 0
 		}
+		mute := st.bytes.Load() == 0
 		a := s.complain(st)
-		switch places := s.usable(a.From, &s.f.shunned, &s.f.barred); {
+		if a.State == Leased && mute && st.bytes.Load() > 0 { // it has just begun, perhaps with all of it
+			a.Lease.GiveUp(s.have())
+			continue
+		}
+		switch places := s.usable(a.From, &s.f.lan.shunned, &s.f.barred); {
 		case a.State == Leased, a.State == Held && len(places) > 0:
 		case s.hopeless():
-			s.f.shunned.add(st.peer, shunnedFor)
+			s.f.lan.shunned.add(st.peer, shunnedFor)
 			a = Answer{State: Nowhere}
 		case len(places) == 0 || places[0] == st.peer:
 			continue
@@ -218,13 +223,13 @@ func (st *stream) fair(patience time.Duration, should pace) bool {
 
 // pour is the stream's work.
 func (t *transfer) pour(ctx context.Context, st *stream) error {
-	release, err := t.f.bodies.acquire(ctx, st.peer)
+	release, err := t.f.lan.bodies.acquire(ctx, st.peer)
 	if err != nil {
 		return err
 	}
 	st.last.Store(time.Now().UnixNano())
 	from := t.have()
-	body, err := t.f.openPeer(ctx, st.peer, t.want.Digest, from, -1, 0, release)
+	body, err := t.f.lan.open(ctx, st.peer, t.want.Digest, from, -1, 0, release)
 	if err != nil {
 		return err
 	}
@@ -290,7 +295,7 @@ func (t *transfer) flow() {
 // and sent all of it has lied; who relayed may have been lied to.
 func (t *transfer) blame() {
 	if len(t.feeders) == 1 && t.feeders[0].whole && t.feeders[0].from == 0 {
-		t.f.cfg.LAN.Liar(t.feeders[0].Peer, t.want.Digest, "it does not have the hash")
+		t.f.lan.Liar(t.feeders[0].Peer, t.want.Digest, "it does not have the hash")
 		return
 	}
 	for _, by := range t.feeders {

@@ -35,6 +35,7 @@ type site struct {
 	mirror http.HandlerFunc // nil: serves files
 
 	nodes map[netip.AddrPort]*node
+	world *world // nil: there is no internet but the mirror
 
 	mu    sync.Mutex // guards following
 	files map[string][]byte
@@ -129,7 +130,11 @@ func (s *site) add(cfg store.Config) *node {
 	}
 	i := len(s.nodes) + 1
 	n.self = discovery.Member{ID: fmt.Sprintf("%016x", i), Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), 9977)}
-	f := New(Config{Store: st, Upstream: memUpstream{n}, LAN: n, Stored: n.stored, Log: slog.New(slog.DiscardHandler)})
+	conf := Config{Store: st, Upstream: memUpstream{n}, LAN: n, Stored: n.stored, Log: slog.New(slog.DiscardHandler)}
+	if s.world != nil {
+		conf.WAN = s.world
+	}
+	f := New(conf)
 	n.bench = &bench{f, st}
 	s.home.Joined(n.self)
 	s.nodes[n.self.Addr] = n

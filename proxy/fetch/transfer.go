@@ -5,8 +5,6 @@ package fetch
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"math"
 	"slices"
 	"sync"
@@ -52,6 +50,8 @@ type transfer struct {
 	feeders []feeder
 	lease   Lease
 	strict  bool // peers' bytes that cannot be proven piece by piece are not wanted
+	kept    bool // the beginning is a mirror's, kept from an earlier transfer
+	abroad  bool // nodes on the internet have given some of it
 	// restarts is how often anew has been called.
 	restarts int
 
@@ -180,8 +180,12 @@ func (t *transfer) open() error {
 		g.Discard(err)
 		return storageError{err}
 	}
-	if g.Len() > 0 && origin == FromLAN {
+	switch {
+	case g.Len() == 0:
+	case origin == FromLAN:
 		t.trusted.Store(0)
+	default:
+		t.kept = true
 	}
 	t.grow(g)
 	return nil
@@ -221,7 +225,7 @@ func (t *transfer) anew() bool {
 		return false
 	}
 	t.trusted.Store(allTrusted)
-	t.feeders, t.asked, t.head, t.strict = nil, nil, Head{}, true
+	t.feeders, t.asked, t.head, t.strict, t.kept, t.abroad = nil, nil, Head{}, true, false, false
 	t.restarts++
 	t.grow(g)
 	return true
@@ -276,142 +280,5 @@ func (t *transfer) openFirst() error {
 func (t *transfer) closeFirst() {
 	if first := t.first.Swap(nil); first != nil {
 		first.Close()
-	}
-}
-
-// buffers are for copying; 64 KiB is a socket's worth at LAN speed.
-var buffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
-
-// copy appends what a source sends to the front until it ends, telling took of
-// each part.
-func (t *transfer) copy(body io.Reader, took func(n int64)) error {
-	buf := buffers.Get().(*[64 << 10]byte)
-	defer buffers.Put(buf)
-	g := t.growing.Load()
-	for {
-		n, err := body.Read(buf[:])
-		if n > 0 {
-			_, werr := g.Write(buf[:n])
-			took(int64(n))
-			switch {
-			case errors.Is(werr, store.ErrMet):
-				return nil
-			case werr != nil:
-				return t.writeError(werr)
-			}
-		}
-		switch {
-		case err == io.EOF, err != nil && t.isWhole():
-			return nil
-		case err != nil:
-			return err
-		}
-	}
-}
-
-// writeError tells a full disk, which is ours, from wrong bytes, which are not.
-func (t *transfer) writeError(err error) error {
-	switch {
-	case errors.Is(err, store.ErrTooLong):
-		return t.wrong(fmt.Errorf("it sent more than its size: %w", err))
-	case errors.As(err, new(*store.MismatchError)):
-		return t.wrong(err)
-	}
-	return storageError{err}
-}
-
-// publish puts the complete file into the store, unless it must not be kept.
-func (t *transfer) publish() (Digest, error) {
-	g := t.growing.Load()
-	if v, _ := t.look(); v.alone {
-		return Digest{}, g.Discard(io.EOF)
-	}
-	if err := t.openFirst(); err != nil {
-		return Digest{}, err
-	}
-	digest, err := g.Commit(store.Meta{
-		Modified:    t.head.Modified,
-		ContentType: t.head.Header.Get("Content-Type"),
-		Origin:      t.want.URL,
-		Keep:        t.want.Keep,
-	})
-	if errors.As(err, new(*store.MismatchError)) {
-		if !t.begun() {
-			t.closeFirst()
-		}
-		return Digest{}, t.wrong(err)
-	}
-	t.trusted.Store(allTrusted)
-	if !t.begun() {
-		t.head.Size = g.Size()
-		t.letIn(t.cameFrom())
-	}
-	if err != nil {
-		return Digest{}, storageError{err}
-	}
-	if t.f.cfg.Stored != nil {
-		t.f.cfg.Stored(t.want, digest, t.head)
-	}
-	return digest, nil
-}
-
-// cameFrom is where the bytes of a file that is complete came from.
-func (t *transfer) cameFrom() string {
-	if len(t.asked) > 0 {
-		return FromMirror
-	}
-	return FromLAN
-}
-
-// fail tells readers why there is no more, and keeps what is worth keeping.
-func (t *transfer) fail(err error) {
-	t.broke = err
-	if g := t.growing.Load(); g != nil {
-		t.giveUp(g, err)
-	}
-	t.mu.Lock()
-	if !t.view.begun {
-		t.view.failed = err
-	}
-	t.changeLocked()
-	followed := t.followed
-	t.mu.Unlock()
-	if followed && errors.Is(err, errPeersWrong) {
-		t.f.taint(t.want.Digest)
-	}
-}
-
-// giveUp keeps what may be the beginning of the right file.
-func (t *transfer) giveUp(g *store.Growing, err error) {
-	end := g.Suspend
-	if errors.Is(err, errWrong) {
-		end = func() error { return g.Discard(err) }
-	}
-	if err := end(); err != nil {
-		t.f.cfg.Log.Warn("clearing up after a transfer", "url", t.want.URL, "err", err)
-	}
-}
-
-// storageError marks a failure of our own disk, which must not become apt's.
-type storageError struct{ error }
-
-func (e storageError) Unwrap() error { return e.error }
-
-func isStorage(err error) bool {
-	return errors.As(err, new(storageError))
-}
-
-// sleep waits for d, or returns false as soon as ctx has ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	if d == 0 {
-		return ctx.Err() == nil
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package fetch
+
+import "time"
+
+const (
+	// usefulShare is what of the mirrors' rate the internet's nodes must bring, all
+	// together, for mirrors to stand back.
+	usefulShare = 2.0 / 3
+
+	// grace is how long nodes may take to begin.
+	grace = 500 * time.Millisecond
+
+	// wholeWithin is how long readers may wait for a file of which nodes bring the
+	// end first, if it will be whole by then: half of the time that apt waits.
+	wholeWithin = 15 * time.Second
+
+	// suspectPatience is how long mirrors wait for a node to be found where they
+	// have all sent wrong bytes.
+	suspectPatience = 2 * time.Second
+
+	// leaseWait is how long the front may stay where it is while other nodes of
+	// the local network wait: after 5 s their homes would move the lease.
+	leaseWait = 4 * time.Second
+)
+
+// A standing says whether mirrors stand back for nodes on the internet.
+type standing struct {
+	patience time.Duration // for the first node to be found
+	first    time.Time     // when it was
+	judged   time.Time     // when it was looked how fast they are
+	used     time.Duration // for that they were read from, or not asked though they could be
+	sampled  time.Duration // used when they were measured last
+	bytes    int64         // and what had come then
+	rates    [2]float64    // of the last two samples, in bytes per second
+	failed   bool          // mirrors have been asked because nodes were of no use
+}
+
+func (s *standing) isMet() bool { return !s.first.IsZero() }
+
+func (s *standing) met(now time.Time) {
+	if !s.isMet() {
+		s.first, s.judged = now, now
+	}
+}
+
+// isMirrorDue tells whether mirrors are to be asked: where no node is found in
+// time, where those that are do not bring the file as fast as mirrors would, or
+// where somebody cannot wait for them.
+func (o *outing) isMirrorDue(now time.Time) bool {
+	s := &o.standing
+	switch {
+	case len(o.t.sources) == 0: // that is told at once
+		return true
+	case o.t.suspect && o.live() > 0:
+		return false
+	case o.live() == 0:
+		s.failed = s.isMet()
+		return o.sought == nil || now.Sub(o.began) >= s.patience
+	case o.areTooSlow(now):
+		s.failed = true
+		return true
+	}
+	return o.isHurried(now)
+}
+
+// areTooSlow tells whether nodes bring the blob more slowly than usefulShare of what
+// mirrors would. Before that can be told of this blob, and while it waits for its
+// turn behind others, it is told of all that nodes bring.
+func (o *outing) areTooSlow(now time.Time) bool {
+	s := &o.standing
+	passed := now.Sub(s.judged)
+	s.judged = now
+	fair := usefulShare * float64(o.t.f.gate.mirrorRate())
+	served := o.tally.served.Load()
+	waits := served == 0 && o.flying+len(o.gap.under) > 0
+	if !waits {
+		s.use(passed, o.tally.bytes.Load())
+	}
+	if waits || s.used < grace {
+		rate, measured := o.side.speed.rate()
+		return measured && float64(rate) < fair
+	}
+	if served > 0 { // mirrors would have others to serve as well
+		fair *= float64(served) / float64(max(served, o.side.bodies.inUse.Load()))
+	}
+	missing := o.g.Tail() - o.g.Len()
+	left := max(o.t.want.Size-o.had-o.tally.bytes.Load(), 0)
+	within := grace.Seconds() + float64(missing)/fair
+	return float64(left) > max(s.rates[0], s.rates[1])*within
+}
+
+// use counts time in which bytes could come.
+func (s *standing) use(passed time.Duration, bytes int64) {
+	s.used += passed
+	if took := s.used - s.sampled; took >= grace {
+		s.rates = [2]float64{s.rates[1], float64(bytes-s.bytes) / took.Seconds()}
+		s.sampled, s.bytes = s.used, bytes
+	}
+}
+
+// isHurried tells whether somebody waits for the front who cannot wait until the
+// blob is whole: other nodes, or a reader who has waited for proofWait.
+func (o *outing) isHurried(now time.Time) bool {
+	if o.t.lease != nil && !o.t.f.alone() && now.Sub(o.began) >= leaseWait {
+		return true
+	}
+	return o.t.calm.Err() != nil && !o.isWholeSoon(now)
+}
+
+// isWholeSoon tells whether nodes, as fast as they have been, bring the blob within
+// wholeWithin.
+func (o *outing) isWholeSoon(now time.Time) bool {
+	brought := o.tally.bytes.Load()
+	missing := max(o.t.want.Size-o.had-brought, 0)
+	left := o.began.Add(wholeWithin).Sub(now)
+	return brought > 0 && float64(missing)*float64(now.Sub(o.standing.first)) <= float64(brought)*float64(left)
+}
