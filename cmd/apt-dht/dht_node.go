@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"apt-dht/dht"
 )
@@ -89,31 +88,11 @@ func bootstrapNode(ctx context.Context, cfg internetConfig, dir string, log *slo
 	group.Go(func() error { return watchOutside(ctx, node, open.port, log) })
 	log.Info("ready: other nodes join the DHT with this flag", "flag", "--dht-bootstrap "+joinAt(cfg.Listen, open), "private", cfg.Private)
 	notify(log, ready)
-	forgetStart()
 	err = group.Wait()
 	notify(log, stopping)
 	s := node.Stats()
 	log.Info("stopped", "nodes", s.GoodNodes, "packets_in", s.PacketsIn, "packets_out", s.PacketsOut)
 	return err
-}
-
-// forgetStart gives back the pages of the program's code, of which most were needed
-// to start it and are half of what the process has. What is needed again comes from
-// the page cache. Code is never written to, so nothing can be lost.
-func forgetStart() {
-	maps, err := os.ReadFile("/proc/self/maps")
-	if err != nil {
-		return // it is a matter of size alone
-	}
-	for line := range bytes.Lines(maps) {
-		var from, to uintptr
-		var rights string
-		// address range, rights, offset, device, inode, path (proc_pid_maps(5))
-		n, _ := fmt.Sscanf(string(line), "%x-%x %s", &from, &to, &rights)
-		if n == 3 && rights == "r-xp" && bytes.Contains(line, []byte(" /")) {
-			unix.Syscall(unix.SYS_MADVISE, from, to-from, unix.MADV_DONTNEED)
-		}
-	}
 }
 
 // joinAt is the address that others are to name: as the operator wrote it, else

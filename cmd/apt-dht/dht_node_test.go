@@ -4,7 +4,6 @@ package main
 
 import (
 	"net"
-	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -40,29 +39,4 @@ func openUDP(t *testing.T, host string) *sockets {
 	}
 	t.Cleanup(open.close)
 	return open
-}
-
-// The program goes on after its code was given back, and is smaller.
-func TestForgetStart(t *testing.T) {
-	before := fileBacked(t)
-	forgetStart()
-	if after := fileBacked(t); after >= before {
-		t.Errorf("%d kB of files were mapped, now %d", before, after)
-	}
-}
-
-// fileBacked is RssFile of this process, in kB (proc_pid_status(5)).
-func fileBacked(t *testing.T) int {
-	t.Helper()
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(status), "RssFile:")
-	fields := strings.Fields(rest)
-	n, err := strconv.Atoi(fields[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
 }
