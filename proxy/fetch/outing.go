@@ -88,7 +88,9 @@ func (o *outing) start() {
 func (o *outing) drive() error {
 	for !o.whole() {
 		now := time.Now()
-		o.assign()
+		if o.nodesAreSooner() {
+			o.assign()
+		}
 		o.assignGap(now)
 		if !o.asked && o.isMirrorDue(now) {
 			o.askMirrors(now)

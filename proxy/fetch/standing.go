@@ -2,7 +2,11 @@
 
 package fetch
 
-import "time"
+import (
+	"time"
+
+	"apt-dht/store"
+)
 
 const (
 	// usefulShare is what of the mirrors' rate the internet's nodes must bring, all
@@ -89,6 +93,18 @@ func (o *outing) areTooSlow(now time.Time) bool {
 	left := max(o.t.want.Size-o.had-o.tally.bytes.Load(), 0)
 	within := grace.Seconds() + float64(missing)/fair
 	return float64(left) > max(s.rates[0], s.rates[1])*within
+}
+
+// nodesAreSooner tells whether nodes would bring the last piece before the mirror
+// that feeds the front gets there: what both have under way at the end crosses the
+// uplink twice.
+func (o *outing) nodesAreSooner() bool {
+	rate, measured := o.side.speed.rate()
+	if o.front == nil || !measured {
+		return true
+	}
+	missing := o.g.Tail() - o.g.Len()
+	return float64(missing)*float64(rate) >= float64(store.PieceSize)*float64(o.t.f.gate.mirrorRate())
 }
 
 // use counts time in which bytes could come.

@@ -61,7 +61,8 @@ func end(to, size int64) int64 {
 	return to
 }
 
-// RefusedError is a peer's answer without bytes. It wraps fetch.ErrNotHere.
+// RefusedError is a peer's answer without bytes. It wraps fetch.ErrNotHere, and
+// fetch.ErrBusy where the peer would give them at another time.
 type RefusedError struct {
 	Status string // as HTTP has it, such as "404 Not Found"
 	Code   int
@@ -74,8 +75,13 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("%s: it answered %q", fetch.ErrNotHere, e.Status)
 }
 
-// Unwrap returns fetch.ErrNotHere.
-func (e *RefusedError) Unwrap() error { return fetch.ErrNotHere }
+// Unwrap returns fetch.ErrBusy, which is a fetch.ErrNotHere, or that.
+func (e *RefusedError) Unwrap() error {
+	if e.Code == http.StatusTooManyRequests {
+		return fetch.ErrBusy
+	}
+	return fetch.ErrNotHere
+}
 
 var errOtherRange = fmt.Errorf("%w: it gives another range than the one asked for", fetch.ErrNotHere)
 
