@@ -7,12 +7,16 @@ import (
 	"time"
 )
 
+// measuredFor is how long a rate is believed without any bytes.
+const measuredFor = time.Minute
+
 // A meter measures how fast bodies come, while any do: from their first bytes on,
 // so that neither the way to a node counts nor a pause.
 type meter struct {
 	mu    sync.Mutex // guards following
 	asked int        // bodies that have been asked for
-	moved time.Time  // when bytes came last, or the first was asked for
+	since time.Time  // since when nothing has come though bodies were asked for; zero: it has
+	moved time.Time  // when bytes came last
 	open  int        // bodies that are coming
 	at    time.Time  // up to when spent counts
 	spent time.Duration
@@ -24,8 +28,9 @@ type meter struct {
 func (m *meter) asks() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.asked++; m.asked == 1 {
-		m.moved = time.Now()
+	m.asked++
+	if m.since.IsZero() {
+		m.since = time.Now()
 	}
 }
 
@@ -43,6 +48,7 @@ func (m *meter) add(n int64) {
 	defer m.mu.Unlock()
 	m.bytes += n
 	m.moved = time.Now()
+	m.since = m.moved
 	m.countLocked()
 }
 
@@ -58,7 +64,9 @@ func (m *meter) closes() {
 func (m *meter) ends() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.asked--
+	if m.asked--; m.asked == 0 && m.since.Equal(m.moved) {
+		m.since = time.Time{} // whoever is refused, or given up, goes on waiting
+	}
 }
 
 func (m *meter) countLocked() {
@@ -76,14 +84,22 @@ func (m *meter) countLocked() {
 }
 
 // rate returns what was measured last, or before that if it was more: a single
-// slow sample tells little. It is 0 while nothing has come for grace. False: nothing
+// slow sample tells little. It is 0 where nothing has come for grace, until something
+// does. False: nothing
 // has been measured.
 func (m *meter) rate() (perSecond int64, measured bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.countLocked()
-	if m.asked > 0 && time.Since(m.moved) >= grace {
+	if !m.since.IsZero() && time.Since(m.since) >= grace {
 		return 0, true
 	}
 	return max(m.rates[0], m.rates[1]), m.rates[1] > 0
+}
+
+// isOld tells whether nothing has come for so long that it may be otherwise by now.
+func (m *meter) isOld() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return time.Since(m.moved) >= measuredFor
 }

@@ -97,10 +97,10 @@ func (o *outing) areTooSlow(now time.Time) bool {
 
 // nodesAreSooner tells whether nodes would bring the last piece before the mirror
 // that feeds the front gets there: what both have under way at the end crosses the
-// uplink twice.
+// uplink twice. It says so, too, where that has to be found out again.
 func (o *outing) nodesAreSooner() bool {
 	rate, measured := o.side.speed.rate()
-	if o.front == nil || !measured {
+	if o.front == nil || !measured || rate == 0 || o.side.speed.isOld() {
 		return true
 	}
 	missing := o.g.Tail() - o.g.Len()
