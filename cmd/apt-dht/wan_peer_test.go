@@ -3,6 +3,7 @@
 package main_test
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding"
 	"encoding/hex"
@@ -63,9 +64,11 @@ func (p *wanPeer) serve() {
 		go p.acceptAll(l)
 		return
 	}
-	server := &http.Server{Handler: p}
+	// A handler that has not read its question's body is not told that the asker has gone.
+	ctx, cancel := context.WithCancel(context.Background())
+	server := &http.Server{Handler: p, BaseContext: func(net.Listener) context.Context { return ctx }}
 	go server.Serve(l)
-	p.t.Cleanup(func() { server.Close() })
+	p.t.Cleanup(func() { cancel(); server.Close() })
 }
 
 func (p *wanPeer) acceptAll(l net.Listener) {
