@@ -57,7 +57,7 @@ func (o *outing) assignGap(now time.Time) {
 	if o.gap.since.IsZero() {
 		o.gap.since = now
 	}
-	if o.mirrorFeeds(now) || o.gap.misfit != nil && o.refused == nil {
+	if o.mirrorFeeds(now) || !o.nodesAreSooner() && !o.mirrorIsQuiet(now) || o.gap.misfit != nil && o.refused == nil {
 		return
 	}
 	if h, idle := o.forGap(); h != nil && o.mayAsk(idle, now) {
