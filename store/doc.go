@@ -12,8 +12,8 @@
 //	                 epoch if unknown; the mode is 0644, 0600 if private. Plain files: sendfile works,
 //	                 other programs may read them.
 //	partial/abcd…    the beginning of a blob, growing or suspended, named by the digest it is to have
-//	partial/tmp-…    one whose digest is not known yet, or that has pieces beyond its beginning, or
-//	                 an import; removed by Open
+//	partial/….holes  one that has pieces beyond its beginning; partial/….note says what of it is there
+//	partial/tmp-…    one whose digest is not known yet, or an import; removed by Open
 //	badger/          the database, described below
 //	badger.opening   a byte for each unfinished attempt to open the database
 //	lock             held with flock while a process has the store; its pid, for people
@@ -40,6 +40,13 @@
 // of the directory, with size, Last-Modified and privacy from the files, and are verified before
 // they are first given out. While the disk has no room for badger, rows are held in memory.
 //
+// # Notes
+//
+// A note says what is there of a partial file with a hole: "adhtnot1"; the blob's size, the bytes from
+// its start, a multiple of PieceSize, 8 bytes each; the state after them, 32 bytes; the number of the piece
+// from which on all are there, 8; the state before that, 32; a CRC-32 of all that, 4. It is replaced as
+// a whole, with every 16th piece, every second at most, and by Suspend.
+//
 // # Pieces
 //
 // A blob arrives in order from its front, by Write. One of known digest and size that has several
@@ -56,9 +63,10 @@
 //
 //   - Only publish renames into blobs, after it has counted and verified the bytes; what was proven by
 //     pieces it does not hash again.
-//   - A file in partial that is named by a digest has no holes. So before the first piece is written
-//     beyond its front it gets a temporary name, and Suspend cuts it to its front before it gives the
-//     name back. Whoever kills the process in between loses the front, too.
+//   - A file in partial that is named by a digest alone has no holes. So before the first piece is
+//     written beyond its front it gets another name, and Suspend cuts it to its front before it gives
+//     the name back, where nothing of the tail is proven. What its note says is verified before it
+//     counts: the front must lead to the state that is noted, the tail from one to the digest.
 //   - What Get gives out was verified by this store: when it was written, or later if the bytes may
 //     have been lost or gone bad since (an unclean stop, a reboot, a lost row, a day's age; for
 //     large files the last is done after the answer).

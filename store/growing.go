@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"time"
 )
 
 const (
@@ -31,20 +32,26 @@ type Growing struct {
 	// The writer's own.
 	chain   *chain
 	checked int64 // offset at which free space was looked at last
+	kept    *note // what is there of front and tail, until Resume has verified it
 
 	mu       sync.Mutex // guards following
 	path     string     // the file's name at present
 	size     int64      // -1: unknown
 	n        int64      // bytes written from the front, all of them once verified
 	hashed   bool       // the chain has all bytes of the front: there are no kept ones that Resume has not read
-	border   Digest     // the chain's state where n is a border of pieces
-	tail     *tail      // nil: not to be had in pieces, or size not known yet
-	met      error      // nil: front and tail have not met; ErrMet: they have; else the front is wrong
-	verified bool       // all bytes may be read
-	digest   Digest     // once published
-	end      error      // nil: still growing; io.EOF: verified; else why it ended
-	more     waiters    // for more to be readable
-	written  waiters    // for more to be written
+	bordered int64      // the last border of pieces that the front has come to
+	border   Digest     // the chain's state there
+	noted    struct {   // when the tail began where, as the last note has it
+		at   int64
+		when time.Time
+	}
+	tail     *tail   // nil: not to be had in pieces, or size not known yet
+	met      error   // nil: front and tail have not met; ErrMet: they have; else the front is wrong
+	verified bool    // all bytes may be read
+	digest   Digest  // once published
+	end      error   // nil: still growing; io.EOF: verified; else why it ended
+	more     waiters // for more to be readable
+	written  waiters // for more to be written
 }
 
 // SetSize tells the size in bytes, as learnt from the origin before its first byte. It fails with
@@ -132,7 +139,7 @@ func (g *Growing) wrote(n int) error {
 	was := g.spanLocked()
 	g.n += int64(n)
 	if g.n%PieceSize == 0 {
-		g.border = g.chain.border()
+		g.bordered, g.border = g.n, g.chain.border()
 	}
 	g.wakeLocked(was)
 	g.meetLocked()
@@ -220,20 +227,21 @@ func (g *Growing) candidate() (candidate, []Digest) {
 	return c, g.chain.inner()
 }
 
-// Suspend keeps the front's bytes for a later Create of the same digest. The readers get ErrSuspended.
+// Suspend keeps the front's bytes, and what is proven of the tail, for a later Create of the same digest.
+// The readers get ErrSuspended.
 // A blob of unknown digest is discarded, and so is one whose front is wrong.
 func (g *Growing) Suspend() error {
 	if g.ended() {
 		return nil
 	}
-	if !g.known || g.Len() == 0 {
+	if !g.known || g.isEmpty() {
 		return g.Discard(ErrSuspended)
 	}
 	g.shutTail()
 	if err := g.wrong(); err != nil {
 		return g.Discard(err)
 	}
-	if err := g.keepFront(); err != nil {
+	if err := g.keep(); err != nil {
 		return errors.Join(err, g.Discard(ErrSuspended))
 	}
 	g.finish(ErrSuspended)
@@ -258,6 +266,13 @@ func (g *Growing) Discard(cause error) error {
 	return nil
 }
 
+// isEmpty tells whether there is nothing that is worth keeping.
+func (g *Growing) isEmpty() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.n == 0 && g.kept == nil && g.tailLocked() >= g.size
+}
+
 func (g *Growing) name() string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -272,6 +287,9 @@ func (g *Growing) ended() bool {
 
 // finish ends the writing. Readers have the file open for themselves.
 func (g *Growing) finish(end error) {
+	if g.known && end != ErrSuspended {
+		os.Remove(g.s.notePath(g.want)) // if there is one
+	}
 	g.mu.Lock()
 	g.end = end
 	g.file.Close()

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -48,6 +50,9 @@ func (g *Growing) openFile() (err error) {
 		g.file, err = os.OpenFile(g.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, publicMode)
 		return err
 	}
+	if n, ok := g.s.keptHoles(g.want, g.size); ok && g.openHoles(n) == nil {
+		return nil
+	}
 	g.path = g.s.partialPath(g.want)
 	g.file, err = os.OpenFile(g.path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, publicMode)
 	if err != nil {
@@ -57,6 +62,21 @@ func (g *Growing) openFile() (err error) {
 		g.file.Close()
 		return err
 	}
+	return nil
+}
+
+// openHoles opens a partial file with a hole. What its note says is verified by Resume.
+func (g *Growing) openHoles(n note) (err error) {
+	g.path = g.s.holesPath(g.want)
+	g.file, err = os.OpenFile(g.path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	if st, err := g.file.Stat(); err != nil || !st.Mode().IsRegular() {
+		g.file.Close()
+		return fmt.Errorf("%s: %w", g.path, errNotRegular)
+	}
+	g.n, g.checked, g.kept = n.Front, n.Front, &n
 	return nil
 }
 
@@ -98,24 +118,42 @@ func (g *Growing) Resume() error {
 	if err != nil {
 		return fmt.Errorf("store: resume blob %x: %w", g.want, err)
 	}
+	var states []Digest
+	if g.kept != nil {
+		if states, err = g.resumeTail(*g.kept); err != nil {
+			return err
+		}
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.hashed = true
-	if n%PieceSize == 0 {
-		g.border = g.chain.border()
+	if whole := g.chain.n / PieceSize; whole > 0 {
+		g.bordered, g.border = whole*PieceSize, g.chain.states[whole-1]
+	}
+	if g.kept != nil {
+		g.adoptLocked(*g.kept, states)
+		g.kept = nil
 	}
 	g.meetLocked()
 	return nil
 }
 
-// keepFront leaves the file as Create finds it: nothing but the front, under its own name.
-func (g *Growing) keepFront() error {
+// keep leaves the file as Create finds it: with a note where something of the tail is proven, else nothing
+// but the front, under its own name.
+func (g *Growing) keep() error {
 	g.mu.Lock()
-	path, n := g.path, g.n
+	path, n, kept := g.path, g.n, g.kept
+	note, ok := g.noteLocked()
 	g.mu.Unlock()
 	own := g.s.partialPath(g.want)
-	if path == own {
+	switch {
+	case path == own, kept != nil: // as it was found
 		return nil
+	case ok:
+		return g.writeNote(note)
+	}
+	if err := os.Remove(g.s.notePath(g.want)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("store: %w", err)
 	}
 	if err := g.file.Truncate(n); err != nil { // before it has a name that Create knows
 		return fmt.Errorf("store: %w", err)
@@ -195,12 +233,17 @@ func (s *Store) suspendedFiles() (out []suspended) {
 		s.log.Warn("store: list partial files", "error", err)
 	}
 	for _, f := range files {
-		d, ok := parseDigest(f.Name())
+		name, _ := strings.CutSuffix(f.Name(), holesSuffix)
+		d, ok := parseDigest(name)
 		info, err := f.Info()
 		if !ok || err != nil || !info.Mode().IsRegular() {
 			continue
 		}
-		out = append(out, suspended{d, filepath.Join(s.partialDir(), f.Name()), info.Size(), info.ModTime()})
+		size := info.Size()
+		if st, ok := info.Sys().(*syscall.Stat_t); ok { // a hole takes nothing
+			size = min(size, st.Blocks*512)
+		}
+		out = append(out, suspended{d, filepath.Join(s.partialDir(), f.Name()), size, info.ModTime()})
 	}
 	slices.SortFunc(out, func(a, b suspended) int { return a.written.Compare(b.written) })
 	return out
@@ -238,6 +281,7 @@ func (s *Store) removeSuspended(f suspended) bool {
 		defer s.writersMu.Unlock()
 		delete(s.writers, f.digest)
 	}()
+	os.Remove(s.notePath(f.digest)) // if there is one: without it the rest is of no use
 	err := os.Remove(f.path)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		s.log.Warn("store: remove a partial file", "error", err)

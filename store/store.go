@@ -98,6 +98,7 @@ func makeDirs(dir string) error {
 // about the same time, so they run side by side.
 func (s *Store) load() error {
 	s.removeTemps()
+	s.removeOrphans()
 	opened := make(chan *rows, 1)
 	go func() { opened <- openRows(filepath.Join(s.cfg.Dir, "badger"), s.log, s.free) }()
 	found, err := walkBlobs(filepath.Join(s.cfg.Dir, "blobs"), s.log)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // A tail is what a Growing of several pieces may have beyond its front: pieces that PutPiece brought,
@@ -44,6 +45,9 @@ func (g *Growing) newTailLocked() {
 		return
 	}
 	t := &tail{slots: make([]slot, pieces), proof: newProof(pieces, g.want), aside: sync.OnceValue(g.moveAside)}
+	if g.kept != nil {
+		t.aside = func() error { return nil } // it is
+	}
 	for ; int64(t.front)*PieceSize < g.n; t.front++ {
 		t.slots[t.front].closed = true
 	}
@@ -68,7 +72,7 @@ func (g *Growing) tailLocked() int64 {
 // PutPiece reads piece i from r and writes it to its place, where it is not readable and Len does not
 // count it. The sender claims that SHA-256 comes to the state start before that piece; for piece 0
 // start is disregarded. Prove tells whether both are right. Digest and size of the blob must be known,
-// and its pieces at least two.
+// and its pieces at least two. Of a blob that was suspended Resume comes first.
 //
 // Any number of goroutines may put pieces; each takes 64 KiB of memory. Of several calls for the same
 // piece the latest gets its place, as soon as its first bytes have come. PutPiece fails with ErrTaken
@@ -119,6 +123,9 @@ func (g *Growing) pieced(i int) (*tail, int64, error) {
 	if g.end != nil {
 		return nil, 0, fmt.Errorf("%w: the blob has ended: %w", ErrTaken, g.end)
 	}
+	if g.kept != nil {
+		return nil, 0, fmt.Errorf("store: piece %d of blob %x: what was kept of it has not been resumed", i, g.want)
+	}
 	if g.tail == nil || i < 0 || i >= len(g.tail.slots) {
 		return nil, 0, fmt.Errorf("%w: %d of blob %x of %d bytes", errNoPiece, i, g.want, g.size)
 	}
@@ -149,10 +156,10 @@ func (w *pieceWriter) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// moveAside gives the file a temporary name before the first piece makes it longer than its front: at
+// moveAside gives the file another name before the first piece makes it longer than its front: at
 // the next start a file with a hole would else be taken for the beginning of the blob.
 func (g *Growing) moveAside() error {
-	to := g.s.tempPath()
+	to := g.s.holesPath(g.want)
 	g.mu.Lock()
 	from := g.path
 	g.mu.Unlock()
@@ -173,6 +180,14 @@ func (g *Growing) moveAside() error {
 // The proof that reaches the front's end completes the blob, if the front is right; Write and Commit
 // tell whether it is.
 func (g *Growing) Prove(p Piece) error {
+	err := g.prove(p)
+	if err == nil {
+		g.takeNote(time.Now())
+	}
+	return err
+}
+
+func (g *Growing) prove(p Piece) error {
 	t, _, err := g.pieced(p.i)
 	if err != nil {
 		return err
