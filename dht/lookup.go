@@ -32,7 +32,7 @@ const (
 // What is yielded has an address that [Config] allows and a port from 1024 up, and
 // is not this node; whether anybody is there, and has the blob, is not known. What
 // was found is remembered for 5 minutes and yielded first; if that lookup had come
-// to its end, or a lookup of the last 3 minutes found nothing, nobody is asked.
+// to its end, or a lookup of the last minute found nothing, nobody is asked.
 func (n *Node) Lookup(ctx context.Context, key Key) iter.Seq[netip.AddrPort] {
 	return func(yield func(netip.AddrPort) bool) {
 		known, complete := n.results.get(key)

@@ -12,7 +12,7 @@ const (
 	// foundFor is how long peers that were found are given without a lookup.
 	foundFor = 5 * time.Minute
 	// missingFor is how long a key without peers is not looked up again.
-	missingFor = 3 * time.Minute
+	missingFor = time.Minute
 	// maxResults bounds the keys remembered, at most maxFound × 32 bytes each.
 	maxResults = 1024
 )

@@ -30,9 +30,6 @@ const (
 	// maxPlaces bounds the places that a search tells of.
 	maxPlaces = 100
 
-	// smallFile is up to which size, in bytes, the internet is asked for a file only
-	// once the mirror has failed.
-	smallFile = 64 << 10
 )
 
 // Found is the answer of GET /~/v1/find?sha256=… or ?url=…: who has a file.
@@ -238,13 +235,16 @@ func (q *search) askInternet(ctx context.Context) string {
 		return "not asked: the file is of no public repository, or one that is excluded (--dht-exclude)"
 	}
 	found, note := 0, ""
-	if q.found.Size >= 0 && q.found.Size <= smallFile {
+	if q.found.Size >= 0 && q.found.Size < fetch.WorthSeeking {
 		note = "small: only once the mirror has failed"
 	}
 	q.s.cfg.Internet.WAN.Seek(ctx, q.digest, func(p fetch.Peer) {
 		found++
 		q.add(FoundPlace{Where: fetch.FromWAN, Addr: p.Addr, Note: note})
 	})
+	if found == 0 && q.s.cfg.Internet.DHT().Nodes == 0 {
+		return "nobody could be asked: no node of the DHT is known (yet)"
+	}
 	said := count(found, "node on the internet has it", "nodes on the internet have it")
 	if ctx.Err() != nil {
 		said += ", as far as could be found out in time"

@@ -16,7 +16,7 @@ import (
 
 // dhtSettings are what a command that takes part in the DHT can be told.
 type dhtSettings struct {
-	WANListen    listenAddr `toml:"wan-listen" placeholder:"ADDR" help:"Where nodes on the internet reach this one, [HOST]:PORT: UDP for the DHT, TCP for files. Default: :9978; serve does without if that is taken."`
+	WANListen    listenAddr `toml:"wan-listen" placeholder:"ADDR" help:"Where nodes on the internet reach this one, [HOST]:PORT: UDP for the DHT, TCP for files. Default: :9978."`
 	DHTBootstrap []dhtAddr  `toml:"dht-bootstrap" placeholder:"HOST:PORT" help:"Node of the DHT to begin with, instead of well-known ones. Repeatable."`
 	DHTPrivate   bool       `toml:"dht-private" placeholder:"true" help:"The DHT is one's own: private addresses are allowed in it, and the router is not asked for a port."`
 }

@@ -35,7 +35,7 @@
 //
 // A file from outside comes from a mirror, then from the next. Where it may be
 // shared (Want.Shareable) nodes on the internet are looked for at the same time
-// ([WAN]): at once from [worthSeeking] bytes on, else when mirrors fail or say
+// ([WAN]): at once from [WorthSeeking] bytes on, else when mirrors fail or say
 // nothing for [mirrorSilence]. The mirror waits for the first of them for
 // WAN.Patience. If one is found by then it stands back: the nodes bring the file
 // alone, in pieces, the last one first, or whole where it is no more than a piece.

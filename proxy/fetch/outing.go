@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	// worthSeeking is the size from which on a file is looked for on the internet
+	// WorthSeeking is the size from which on a file is looked for on the internet
 	// at once, in bytes; smaller ones are when mirrors fail.
-	worthSeeking = 64 << 10
+	WorthSeeking = 64 << 10
 
 	// mirrorSilence is how long mirrors may send nothing at all before smaller
 	// files are looked for, too.
@@ -72,7 +72,7 @@ func (o *outing) run() error {
 // start looks for nodes, unless the file is too small, and decides for how long
 // mirrors wait.
 func (o *outing) start() {
-	if o.t.want.Size < worthSeeking {
+	if o.t.want.Size < WorthSeeking {
 		return
 	}
 	o.seek()

@@ -32,7 +32,7 @@ func aNode(s *site, lan string) *node {
 // What strangers have comes from them, and from all of them where it is large.
 func TestFromTheInternet(t *testing.T) {
 	for _, lan := range []string{"none", "alone", "others"} {
-		for _, size := range []int{worthSeeking, 300_000, store.PieceSize, store.PieceSize + 1, 5*store.PieceSize + 77, 20 * store.PieceSize} {
+		for _, size := range []int{WorthSeeking, 300_000, store.PieceSize, store.PieceSize + 1, 5*store.PieceSize + 77, 20 * store.PieceSize} {
 			t.Run(fmt.Sprint(lan, size), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					s := newSite(t, 0)
@@ -144,7 +144,7 @@ func TestNotSought(t *testing.T) {
 			s := newSite(t, 0)
 			w := newWorld(s, 1)
 			n := s.withoutLAN()
-			data := randomBytes(52, worthSeeking-1)
+			data := randomBytes(52, WorthSeeking-1)
 			want := w.file(s, "f", data)
 			if g := n.mustRead(want, data); len(w.sought) > 0 || g.from != FromMirror || w.told(want) != -1 {
 				t.Errorf("sought %d, from %s", len(w.sought), g.from)
@@ -243,11 +243,11 @@ func TestDeadMirror(t *testing.T) {
 						n := aNode(s, lan)
 						s.mirror = mirror
 						var wg sync.WaitGroup
-						for i, size := range []int{100, 5000, worthSeeking, 500_000, store.PieceSize, 3*store.PieceSize + 1, 10 * store.PieceSize} {
+						for i, size := range []int{100, 5000, WorthSeeking, 500_000, store.PieceSize, 3*store.PieceSize + 1, 10 * store.PieceSize} {
 							data := randomBytes(uint64(55+i), size)
 							want := w.file(s, fmt.Sprint(i), data)
 							limit := 2 * time.Second
-							if name == "silent" && (size < worthSeeking || lan == "others") {
+							if name == "silent" && (size < WorthSeeking || lan == "others") {
 								limit += mirrorSilence // so long its request counts as answered soon
 							}
 							wg.Go(func() {

@@ -141,10 +141,11 @@ func (n *Node) outside() (addr netip.AddrPort, known bool) {
 }
 
 // visited takes note of a stranger that has come: whoever comes from the
-// internet has reached this node.
+// internet, or in a DHT of one's own from another machine, has reached this node.
 func (n *Node) visited(source netip.Addr) {
 	outside, known := n.outside()
-	if !dht.IsPublic(source) || known && (source == outside.Addr() || source.Is4() != outside.Addr().Is4()) {
+	foreign := dht.IsPublic(source) || n.cfg.Private && !source.IsLoopback()
+	if !foreign || known && (source == outside.Addr() || source.Is4() != outside.Addr().Is4()) {
 		return
 	}
 	n.reach.conclude(reached, outside, time.Now())
