@@ -29,7 +29,6 @@ const (
 
 	// maxPlaces bounds the places that a search tells of.
 	maxPlaces = 100
-
 )
 
 // Found is the answer of GET /~/v1/find?sha256=… or ?url=…: who has a file.
