@@ -17,6 +17,7 @@ type meter struct {
 	asked int        // bodies that have been asked for
 	since time.Time  // since when nothing has come though bodies were asked for; zero: it has
 	moved time.Time  // when bytes came last
+	tried bool       // somebody has failed to give any since then
 	open  int        // bodies that are coming
 	at    time.Time  // up to when spent counts
 	spent time.Duration
@@ -48,7 +49,7 @@ func (m *meter) add(n int64) {
 	defer m.mu.Unlock()
 	m.bytes += n
 	m.moved = time.Now()
-	m.since = m.moved
+	m.since, m.tried = m.moved, false
 	m.countLocked()
 }
 
@@ -60,12 +61,19 @@ func (m *meter) closes() {
 	m.open--
 }
 
+// fails says that somebody who was asked gives nothing.
+func (m *meter) fails() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.tried = true
+}
+
 // ends says that one that was asked for has ended, or never came.
 func (m *meter) ends() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.asked--; m.asked == 0 && m.since.Equal(m.moved) {
-		m.since = time.Time{} // whoever is refused, or given up, goes on waiting
+	if m.asked--; m.asked == 0 && !m.tried && (m.since.Equal(m.moved) || time.Since(m.since) < grace) {
+		m.since = time.Time{} // it came, or was not wanted any more
 	}
 }
 

@@ -55,6 +55,9 @@ type side struct {
 
 // lost tells of a peer that could not be reached, if that is what err says.
 func (s *side) lost(ctx context.Context, p Peer, err error) {
+	if ctx.Err() == nil || errors.Is(err, errSilent) {
+		s.speed.fails()
+	}
 	if errors.Is(err, ErrNotHere) || ctx.Err() != nil && !errors.Is(err, errSilent) {
 		return
 	}
