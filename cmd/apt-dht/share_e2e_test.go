@@ -68,7 +68,7 @@ func startDaemon(t *testing.T, args ...string) *daemon {
 func (d *daemon) says(pattern string) (group string) {
 	d.t.Helper()
 	re := regexp.MustCompile(pattern)
-	eventually(d.t, "the log has "+pattern, func() bool {
+	within(d.t, 2*time.Minute, "the log has "+pattern, func() bool {
 		found := re.FindStringSubmatch(d.log.String())
 		if found != nil {
 			group = found[1]

@@ -139,8 +139,8 @@ func wanOfficeAsksOnce(t *testing.T, w *world) {
 	uplink.mu.Unlock()
 	size := sizeOf(set)
 	t.Logf("%d bytes of %d crossed the uplink from peers, %d from the mirror", wan, size, mirror)
-	// What is on its way when peers and mirror meet in a file crosses twice.
-	if wan+mirror > size*110/100 || wan < size*3/4 {
+	// What is on its way when peers and mirror meet in a file crosses twice: on idle cores nothing.
+	if wan+mirror > size*120/100 || wan < size*3/4 {
 		t.Errorf("%d bytes of peers and %d of the mirror crossed the uplink for %d", wan, mirror, size)
 	}
 	askers := map[dhtID]map[dhtID]bool{}
