@@ -65,6 +65,9 @@ func lanSharing(t *testing.T, w *world) {
 	}
 
 	third.update()
+	eventually(t, "the third machine's node knows all packages by hash", func() bool { // apt itself takes longer
+		return third.status().Index.Files >= len(w.standard.packages)
+	})
 	wantPipelined(t, w, s, third, "e2e-many-00", "e2e-many-01", "e2e-many-02")
 	wantSource(t, w, s, third, "hello", "lan")
 	wantSource(t, w, s, third, "hello", "store")

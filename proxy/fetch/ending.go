@@ -18,6 +18,9 @@ func (t *transfer) publish() (Digest, error) {
 	if err := t.openFirst(); err != nil {
 		return Digest{}, err
 	}
+	if !t.begun() {
+		t.tellSource(t.cameFrom()) // who finds the file in the store may ask at once
+	}
 	digest, err := g.Commit(store.Meta{
 		Modified:    t.head.Modified,
 		ContentType: t.head.Header.Get("Content-Type"),

@@ -74,7 +74,7 @@ const quickly = 4 << 20
 type view struct {
 	head   Head
 	source string
-	begun  bool  // head and source are set: everybody may read
+	begun  bool  // head and source are final: everybody may read
 	alone  bool  // the answer is for one reader only
 	flows  bool  // who may have unproven bytes can read some
 	failed error // why nobody will ever read
@@ -229,6 +229,13 @@ func (t *transfer) anew() bool {
 	t.restarts++
 	t.grow(g)
 	return true
+}
+
+// tellSource says where the bytes come from before anybody may read them.
+func (t *transfer) tellSource(source string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.view.source = source
 }
 
 // letIn lets everybody read.
