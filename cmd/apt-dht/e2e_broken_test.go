@@ -154,6 +154,7 @@ func hashesLearntInTheMiddle(t *testing.T, w *world) {
 	conn.SetDeadline(time.Now().Add(patience))
 	for _, p := range []builtPackage{big, hello} {
 		fmt.Fprintf(conn, "GET %s/%s HTTP/1.1\r\nHost: %s\r\nUser-Agent: Debian APT-HTTP/1.3 (2.6.1)\r\n\r\n", m.url(), p.file, m.addr)
+		eventually(t, "the mirror is asked for one after the other", func() bool { return len(m.asked(p.escaped())) > 0 })
 	}
 	<-g.reached // the first is not read: more than sockets hold waits in the node
 	c.copyLists(n.lists)

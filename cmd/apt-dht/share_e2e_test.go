@@ -141,7 +141,9 @@ func (n *node) findPlaces(what string) (addrs []string) {
 func shareAndFind(t *testing.T, w *world) {
 	bootstrap := startDHTNode(t)
 	m := newMirror(t, w.standard)
-	all, port := startShare(t, bootstrap, w.standard.path(), "--base-uri", m.url(), "--upload-limit", "1GB")
+	repository := filepath.Join(t.TempDir(), "debian") // of its own: other tests link the packages, which withholds them for a moment
+	runCommand(t, command("", "cp", "-r", w.standard.path(), repository))
+	all, port := startShare(t, bootstrap, repository, "--base-uri", m.url(), "--upload-limit", "1GB")
 	some := t.TempDir()
 	hello := w.packages["hello"]
 	writeFile(t, filepath.Join(some, "hello.deb"), readFile(t, hello.deb))

@@ -122,6 +122,21 @@ func TestStampChangesAlone(t *testing.T) {
 	}
 }
 
+// TestAskedForAgainAndAgain changes a file without anybody but those who ask for it noticing: it is hashed
+// again however often it is asked for.
+func TestAskedForAgainAndAgain(t *testing.T) {
+	b := newInbox()
+	b.hint("file")
+	b.take()
+	for range 3 {
+		b.hint("file")
+		if len(b.take()) > 0 {
+			return
+		}
+	}
+	t.Error("a path that is asked for in every interval is never looked at")
+}
+
 // TestHalfWritten writes slowly, and checks that nothing but the whole file was ever offered.
 func TestHalfWritten(t *testing.T) {
 	b := newBench(t)

@@ -102,7 +102,7 @@ func (s *Set) tryPlaces(d Digest, j *journal, places []place, fn func(*journal, 
 func (s *Set) open(r *record) (*store.Blob, error) {
 	root, err := os.OpenRoot(s.cfg.Dir)
 	if err != nil {
-		s.box.note(r.path)
+		s.box.hint(r.path)
 		return nil, fmt.Errorf("%w: %v", store.ErrNotFound, err)
 	}
 	defer root.Close()
@@ -112,7 +112,7 @@ func (s *Set) open(r *record) (*store.Blob, error) {
 		err = errChanged
 	}
 	if err != nil {
-		s.box.note(r.path)
+		s.box.hint(r.path)
 		return nil, fmt.Errorf("%w: %v", store.ErrNotFound, err)
 	}
 	return &store.Blob{File: f, Digest: r.digest, Size: m.stamp.size, Modified: time.Unix(0, m.stamp.mtime), Shareable: true}, nil

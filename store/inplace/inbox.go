@@ -32,6 +32,17 @@ func (b *inbox) note(path string) {
 	b.fresh[path] = struct{}{}
 }
 
+// hint is note for a path of which nothing new is known: one that rests already goes on resting.
+func (b *inbox) hint(path string) {
+	b.mu.Lock()
+	_, fresh := b.fresh[path]
+	_, older := b.older[path]
+	b.mu.Unlock()
+	if !fresh && !older {
+		b.note(path)
+	}
+}
+
 // take returns the paths that have rested.
 func (b *inbox) take() map[string]struct{} {
 	b.mu.Lock()
