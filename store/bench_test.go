@@ -281,6 +281,32 @@ func BenchmarkSequential(b *testing.B) {
 	})
 }
 
+// BenchmarkVerify verifies the pieces on all cores, and writes nothing.
+func BenchmarkVerify(b *testing.B) {
+	piece, starts, d := largeBlob()
+	b.SetBytes(benchPieces * PieceSize)
+	for b.Loop() {
+		var group errgroup.Group
+		group.SetLimit(runtime.GOMAXPROCS(0))
+		ends := make([]Digest, benchPieces)
+		for i := range ends {
+			group.Go(func() error {
+				h := hashFrom(starts[i], int64(i)*PieceSize)
+				h.Write(piece)
+				ends[i] = endOf(h, i == benchPieces-1)
+				return nil
+			})
+		}
+		group.Wait()
+		p := newProof(benchPieces, d)
+		for i, end := range slices.Backward(ends) {
+			if err := p.prove(i, starts[i], end); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}
+
 // BenchmarkHash is SHA-256 of as many bytes, alone.
 func BenchmarkHash(b *testing.B) {
 	piece, _ := blob(1, PieceSize)

@@ -42,10 +42,12 @@
 //
 // # Notes
 //
-// A note says what is there of a partial file with a hole: "adhtnot1"; the blob's size, the bytes from
-// its start, a multiple of PieceSize, 8 bytes each; the state after them, 32 bytes; the number of the piece
-// from which on all are there, 8; the state before that, 32; a CRC-32 of all that, 4. It is replaced as
-// a whole, with every 16th piece, every second at most, and by Suspend.
+// A note says what is there of a partial file with a hole: "adhtnot2"; its sequence number, the blob's
+// size, the bytes from its start, a multiple of 64, 8 bytes each; the state after them, 32 bytes; the
+// number of the piece from which on all are there, that of all pieces if none is, 8; the state before
+// that, 32; a CRC-32 of all that, 4. The file has places for two, which are written by turns: one is
+// whole whatever happens, and the one of the greater number counts. A note is written before the file gets a
+// hole, when a second has passed or 16 MiB have come since the last, and by Suspend.
 //
 // # Pieces
 //

@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"sync"
-	"time"
 )
 
 const (
@@ -34,24 +33,22 @@ type Growing struct {
 	checked int64 // offset at which free space was looked at last
 	kept    *note // what is there of front and tail, until Resume has verified it
 
+	noteMu sync.Mutex // before mu, and held while the note is written; guards following
+	noted  noted
+
 	mu       sync.Mutex // guards following
 	path     string     // the file's name at present
 	size     int64      // -1: unknown
 	n        int64      // bytes written from the front, all of them once verified
 	hashed   bool       // the chain has all bytes of the front: there are no kept ones that Resume has not read
-	bordered int64      // the last border of pieces that the front has come to
-	border   Digest     // the chain's state there
-	noted    struct {   // when the tail began where, as the last note has it
-		at   int64
-		when time.Time
-	}
-	tail     *tail   // nil: not to be had in pieces, or size not known yet
-	met      error   // nil: front and tail have not met; ErrMet: they have; else the front is wrong
-	verified bool    // all bytes may be read
-	digest   Digest  // once published
-	end      error   // nil: still growing; io.EOF: verified; else why it ended
-	more     waiters // for more to be readable
-	written  waiters // for more to be written
+	border   Digest     // the chain's state after the whole blocks of the front
+	tail     *tail      // nil: not to be had in pieces, or size not known yet
+	met      error      // nil: front and tail have not met; ErrMet: they have; else the front is wrong
+	verified bool       // all bytes may be read
+	digest   Digest     // once published
+	end      error      // nil: still growing; io.EOF: verified; else why it ended
+	more     waiters    // for more to be readable
+	written  waiters    // for more to be written
 }
 
 // SetSize tells the size in bytes, as learnt from the origin before its first byte. It fails with
@@ -129,7 +126,9 @@ func (g *Growing) append(p []byte) (int, error) {
 	if err != nil {
 		err = fmt.Errorf("store: %w", noSpace(err))
 	}
-	return n, cmp.Or(err, g.wrote(n))
+	met := g.wrote(n)
+	g.keepNote(false)
+	return n, cmp.Or(err, met)
 }
 
 // wrote tells of n more bytes. It returns how front and tail have met, if they have.
@@ -138,9 +137,7 @@ func (g *Growing) wrote(n int) error {
 	defer g.mu.Unlock()
 	was := g.spanLocked()
 	g.n += int64(n)
-	if g.n%PieceSize == 0 {
-		g.bordered, g.border = g.n, g.chain.border()
-	}
+	g.border = stateOf(g.chain.h)
 	g.wakeLocked(was)
 	g.meetLocked()
 	return g.met
@@ -287,15 +284,13 @@ func (g *Growing) ended() bool {
 
 // finish ends the writing. Readers have the file open for themselves.
 func (g *Growing) finish(end error) {
-	if g.known && end != ErrSuspended {
-		os.Remove(g.s.notePath(g.want)) // if there is one
-	}
 	g.mu.Lock()
 	g.end = end
 	g.file.Close()
 	g.more.wake()
 	g.written.wake()
 	g.mu.Unlock()
+	g.endNote(end)
 	g.s.releaseWriter(g)
 }
 

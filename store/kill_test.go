@@ -79,7 +79,6 @@ func inspect(t *testing.T, dir string) (blobs int) {
 // scribbleSeeds is how many blobs the scribbler knows.
 const scribbleSeeds = 4000
 
-// wantBeginning checks that a suspended file is the beginning of a blob, and has no holes.
 // resumed resumes a suspended file, which is right as far as it says that it is there.
 func resumed(t *testing.T, s *Store, f suspended) *Growing {
 	t.Helper()
@@ -91,11 +90,7 @@ func resumed(t *testing.T, s *Store, f suspended) *Growing {
 		}
 		return g
 	}
-	b, err := os.ReadFile(s.notePath(f.digest))
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := decodeNote(b)
+	n, err := s.readNote(f.digest)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,12 +99,13 @@ func resumed(t *testing.T, s *Store, f suspended) *Growing {
 		err = g.Resume()
 	}
 	// The digest has proven the tail, and where the two meet the front.
-	if err != nil || g.Tail() != n.At*PieceSize || g.Len() != n.Front {
+	if err != nil || g.Tail() != n.tail() || g.Len() != n.Front {
 		t.Fatalf("resume: %v, Len = %d, Tail = %d of %+v", err, g.Len(), g.Tail(), n)
 	}
 	return g
 }
 
+// wantBeginning checks that a suspended file is the beginning of a blob, and has no holes.
 func wantBeginning(t *testing.T, f suspended) {
 	t.Helper()
 	got, err := os.ReadFile(f.path)

@@ -50,56 +50,78 @@ func (g *Growing) openFile() (err error) {
 		g.file, err = os.OpenFile(g.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, publicMode)
 		return err
 	}
-	if n, ok := g.s.keptHoles(g.want, g.size); ok && g.openHoles(n) == nil {
+	if g.openHoles() {
 		return nil
 	}
 	g.path = g.s.partialPath(g.want)
-	g.file, err = os.OpenFile(g.path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, publicMode)
+	f, size, err := openPartial(g.path, os.O_CREATE)
 	if err != nil {
 		return err
 	}
-	if err := g.adoptKept(); err != nil {
-		g.file.Close()
-		return err
+	if g.size >= 0 && size > g.size { // no beginning of this blob
+		size = 0
+		if err := f.Truncate(0); err != nil {
+			f.Close()
+			return err
+		}
 	}
+	g.file, g.n, g.checked, g.hashed = f, size, size, size == 0
 	return nil
 }
 
-// openHoles opens a partial file with a hole. What its note says is verified by Resume.
-func (g *Growing) openHoles(n note) (err error) {
-	g.path = g.s.holesPath(g.want)
-	g.file, err = os.OpenFile(g.path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+// openPartial opens a file, of which it returns the size. It follows no links, and waits for nobody.
+func openPartial(path string, flag int) (*os.File, int64, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK|flag, publicMode)
 	if err != nil {
-		return err
+		return nil, 0, err
 	}
-	if st, err := g.file.Stat(); err != nil || !st.Mode().IsRegular() {
-		g.file.Close()
-		return fmt.Errorf("%s: %w", g.path, errNotRegular)
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = fmt.Errorf("%s: %w", path, errNotRegular)
 	}
-	g.n, g.checked, g.kept = n.Front, n.Front, &n
-	return nil
+	if err != nil {
+		f.Close()
+		return nil, 0, err
+	}
+	return f, st.Size(), nil
 }
 
-// adoptKept counts what was kept. More than there should be is no beginning of this blob.
-func (g *Growing) adoptKept() error {
-	st, err := g.file.Stat()
+// openHoles opens the partial file with a hole, if there is one that is of use. What its note says is
+// verified by Resume. Where the size is said to be another than the note has, or the file has lost its
+// end, only the front can be right.
+func (g *Growing) openHoles() bool {
+	n, err := g.s.readNote(g.want)
+	if errors.Is(err, os.ErrNotExist) {
+		return false
+	}
+	path := g.s.holesPath(g.want)
+	var f *os.File
+	var size int64
+	if err == nil {
+		f, size, err = openPartial(path, 0)
+	}
+	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) { // which passes
+		return false
+	}
 	if err != nil {
-		return err
+		g.s.dropHoles(g.want)
+		return false
 	}
-	if !st.Mode().IsRegular() {
-		return fmt.Errorf("%s: %w", g.path, errNotRegular)
+	if n.Size != g.size || size < n.Front {
+		defer f.Close()
+		if err := g.s.cutHoles(g.want, f, min(n.Front, size)); err != nil {
+			g.s.dropHoles(g.want)
+		}
+		return false
 	}
-	if g.size < 0 || st.Size() <= g.size {
-		g.n, g.checked = st.Size(), st.Size()
-	} else if err := g.file.Truncate(0); err != nil {
-		return err
-	}
-	g.hashed = g.n == 0
-	return nil
+	g.file, g.path, g.n, g.checked, g.kept = f, path, n.Front, n.Front, &n
+	g.noted.seq = n.Seq + 1
+	return true
 }
 
 // Resume reads and hashes what was kept of a suspended blob, at some 1 GB/s; the writer may call it
-// before the first Write, which does the same. Where nothing was kept it does nothing.
+// before the first Write, which does the same. What proves wrong of it is as if it had not been kept,
+// so Len may become 0. Where nothing was kept Resume does nothing.
 func (g *Growing) Resume() error {
 	g.mu.Lock()
 	hashed, n, end := g.hashed, g.n, g.end
@@ -120,16 +142,11 @@ func (g *Growing) Resume() error {
 	}
 	var states []Digest
 	if g.kept != nil {
-		if states, err = g.resumeTail(*g.kept); err != nil {
-			return err
-		}
+		states = g.keptTail(*g.kept)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.hashed = true
-	if whole := g.chain.n / PieceSize; whole > 0 {
-		g.bordered, g.border = whole*PieceSize, g.chain.states[whole-1]
-	}
+	g.hashed, g.border = true, stateOf(g.chain.h)
 	if g.kept != nil {
 		g.adoptLocked(*g.kept, states)
 		g.kept = nil
@@ -141,25 +158,16 @@ func (g *Growing) Resume() error {
 // keep leaves the file as Create finds it: with a note where something of the tail is proven, else nothing
 // but the front, under its own name.
 func (g *Growing) keep() error {
-	g.mu.Lock()
-	path, n, kept := g.path, g.n, g.kept
-	note, ok := g.noteLocked()
-	g.mu.Unlock()
 	own := g.s.partialPath(g.want)
-	switch {
-	case path == own, kept != nil: // as it was found
+	g.mu.Lock()
+	asFound := g.path == own || !g.hashed
+	n, proven := g.n, g.met == nil && g.tailLocked() < g.size
+	g.mu.Unlock()
+	if asFound || proven && g.takeNote(true) == nil {
 		return nil
-	case ok:
-		return g.writeNote(note)
 	}
-	if err := os.Remove(g.s.notePath(g.want)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("store: %w", err)
-	}
-	if err := g.file.Truncate(n); err != nil { // before it has a name that Create knows
-		return fmt.Errorf("store: %w", err)
-	}
-	if err := os.Rename(path, own); err != nil {
-		return fmt.Errorf("store: %w", err)
+	if err := g.s.cutHoles(g.want, g.file, n); err != nil {
+		return err
 	}
 	g.mu.Lock()
 	g.path = own

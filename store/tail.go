@@ -5,11 +5,11 @@ package store
 import (
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // A tail is what a Growing of several pieces may have beyond its front: pieces that PutPiece brought,
@@ -45,9 +45,6 @@ func (g *Growing) newTailLocked() {
 		return
 	}
 	t := &tail{slots: make([]slot, pieces), proof: newProof(pieces, g.want), aside: sync.OnceValue(g.moveAside)}
-	if g.kept != nil {
-		t.aside = func() error { return nil } // it is
-	}
 	for ; int64(t.front)*PieceSize < g.n; t.front++ {
 		t.slots[t.front].closed = true
 	}
@@ -103,13 +100,15 @@ func (g *Growing) PutPiece(i int, start Digest, r io.Reader) (Piece, error) {
 	if err != nil {
 		return Piece{}, fmt.Errorf("store: piece %d of blob %x: %w", i, g.want, noSpace(err))
 	}
-	p := Piece{i: i, put: w.put, start: start}
-	if from+want == size {
-		h.Sum(p.end[:0])
-	} else {
-		p.end = stateOf(h)
+	return Piece{i: i, put: w.put, start: start, end: endOf(h, from+want == size)}, nil
+}
+
+// endOf returns what a piece leads to: the state after it, the digest after the last one.
+func endOf(h hash.Hash, last bool) (d Digest) {
+	if last {
+		return Digest(h.Sum(d[:0]))
 	}
-	return p, nil
+	return stateOf(h)
 }
 
 var copyBuffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
@@ -123,7 +122,7 @@ func (g *Growing) pieced(i int) (*tail, int64, error) {
 	if g.end != nil {
 		return nil, 0, fmt.Errorf("%w: the blob has ended: %w", ErrTaken, g.end)
 	}
-	if g.kept != nil {
+	if !g.hashed {
 		return nil, 0, fmt.Errorf("store: piece %d of blob %x: what was kept of it has not been resumed", i, g.want)
 	}
 	if g.tail == nil || i < 0 || i >= len(g.tail.slots) {
@@ -157,13 +156,19 @@ func (w *pieceWriter) Write(b []byte) (int, error) {
 }
 
 // moveAside gives the file another name before the first piece makes it longer than its front: at
-// the next start a file with a hole would else be taken for the beginning of the blob.
+// the next start a file with a hole would else be taken for the beginning of the blob. Its note comes
+// first, so that no kill loses the front.
 func (g *Growing) moveAside() error {
 	to := g.s.holesPath(g.want)
 	g.mu.Lock()
 	from := g.path
 	g.mu.Unlock()
+	if from == to {
+		return nil // it has a hole since before it was suspended
+	}
+	g.keepNote(true)
 	if err := os.Rename(from, to); err != nil {
+		g.s.dropNote(g.want)
 		return err
 	}
 	g.mu.Lock()
@@ -182,7 +187,7 @@ func (g *Growing) moveAside() error {
 func (g *Growing) Prove(p Piece) error {
 	err := g.prove(p)
 	if err == nil {
-		g.takeNote(time.Now())
+		g.keepNote(false)
 	}
 	return err
 }

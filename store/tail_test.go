@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -156,6 +155,9 @@ func TestWrongFront(t *testing.T) {
 		"kept": func(t *testing.T) (*Growing, error) {
 			keep(t, s, d, int64(len(b)), wrong[:PieceSize])
 			g := create(t, s, d, int64(len(b)))
+			if err := g.Resume(); err != nil {
+				t.Fatal(err)
+			}
 			putPieces(t, g, b, 1)
 			return g, g.Complete(nil)
 		},
@@ -333,177 +335,6 @@ type errReader struct{ error }
 
 func (r errReader) Read([]byte) (int, error) { return 0, r.error }
 
-// Suspend keeps the front up to a border, and what is proven of the tail; nothing else.
-func TestSuspendKeepsTheTail(t *testing.T) {
-	s := open(t, Config{})
-	b, d := blob(1, 5*PieceSize+9)
-	for name, front := range map[string]int{"no front": 0, "a front": PieceSize + 5} {
-		g := create(t, s, d, int64(len(b)))
-		g.SetOrigin("http://a/b")
-		write(t, g, b[:front])
-		putPieces(t, g, b, 4)
-		goOn := slowPut(g, b, 3)
-		if err := g.Suspend(); err != nil {
-			t.Fatal(err)
-		}
-		_, err := goOn()
-		wantErr(t, err, ErrTaken)
-		_, err = g.PutPiece(2, Digest{}, bytes.NewReader(b))
-		wantErr(t, err, ErrSuspended)
-		s = reopen(t, s)
-		g = create(t, s, d, int64(len(b)))
-		if _, err := g.PutPiece(3, Digest{}, bytes.NewReader(b)); err == nil {
-			t.Errorf("%s: a piece was put before what was kept is known", name)
-		}
-		if err := g.Resume(); err != nil {
-			t.Fatal(err)
-		}
-		if want := int64(front / PieceSize * PieceSize); g.Len() != want || g.Tail() != 4*PieceSize || g.Origin() != "http://a/b" {
-			t.Errorf("%s: Len = %d, Tail = %d, Origin = %q", name, g.Len(), g.Tail(), g.Origin())
-		}
-		if err := g.Suspend(); err != nil { // and again
-			t.Fatal(err)
-		}
-		g = create(t, s, d, int64(len(b)))
-		if err := g.Resume(); err != nil {
-			t.Fatal(err)
-		}
-		starts := startsOf(b)
-		p, err := g.PutPiece(3, starts[3], bytes.NewReader(pieceOf(b, 3)))
-		if err == nil {
-			err = g.Prove(p)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := g.Write(b[g.Len() : 3*PieceSize]); !errors.Is(err, ErrMet) {
-			t.Errorf("%s: Write = %v", name, err)
-		}
-		if _, err := g.Commit(Meta{}); err != nil {
-			t.Fatal(err)
-		}
-		wantBlob(t, s, d)
-		wantNoPartial(t, s)
-		states, err := s.Pieces(d)
-		if want := starts[1:]; err != nil || !slices.Equal(states, want) {
-			t.Errorf("%s: the states are not the blob's: %v", name, err)
-		}
-		s.remove(d)
-	}
-}
-
-// A note is believed as far as the bytes bear it out, and no further.
-func TestWrongNotes(t *testing.T) {
-	b, d := blob(1, 5*PieceSize+9)
-	size := int64(len(b))
-	overwrite := func(off int64) func(*testing.T, *Store) {
-		return func(t *testing.T, s *Store) {
-			f, err := os.OpenFile(s.holesPath(d), os.O_RDWR, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer f.Close()
-			if _, err := f.WriteAt([]byte("wrong"), off); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	renote := func(change func(*note)) func(*testing.T, *Store) {
-		return func(t *testing.T, s *Store) {
-			was, err := os.ReadFile(s.notePath(d))
-			if err != nil {
-				t.Fatal(err)
-			}
-			n, err := decodeNote(was)
-			if err != nil {
-				t.Fatal(err)
-			}
-			change(&n)
-			if err := os.WriteFile(s.notePath(d), n.encode(), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	for name, c := range map[string]struct {
-		spoil      func(*testing.T, *Store)
-		size       int64
-		front, end int64
-	}{
-		"right":         {func(*testing.T, *Store) {}, size, 2 * PieceSize, 4 * PieceSize},
-		"the tail":      {overwrite(4*PieceSize + 100), size, 2 * PieceSize, size},
-		"the front":     {overwrite(100), size, 0, 4 * PieceSize},
-		"the state":     {renote(func(n *note) { n.Next[0]++ }), size, 2 * PieceSize, size},
-		"the border":    {renote(func(n *note) { n.Border[0]++ }), size, 0, 4 * PieceSize},
-		"its beginning": {renote(func(n *note) { n.At-- }), size, 2 * PieceSize, size},
-		"its form":      {renote(func(n *note) { n.Front++ }), size, 0, size},
-		"another size":  {renote(func(n *note) { n.Size += PieceSize }), size, 0, size},
-		"no note":       {func(t *testing.T, s *Store) { os.Remove(s.notePath(d)) }, size, 0, size},
-		"no file":       {func(t *testing.T, s *Store) { os.Remove(s.holesPath(d)) }, size, 0, size},
-		"cut":           {func(t *testing.T, s *Store) { os.Truncate(s.holesPath(d), 4*PieceSize+7) }, size, 2 * PieceSize, size},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := open(t, Config{})
-			g := create(t, s, d, size)
-			write(t, g, b[:2*PieceSize])
-			putPieces(t, g, b, 4)
-			if err := g.Suspend(); err != nil {
-				t.Fatal(err)
-			}
-			c.spoil(t, s)
-			s = reopen(t, s)
-			g = create(t, s, d, c.size)
-			if err := g.Resume(); err != nil {
-				t.Fatal(err)
-			}
-			if g.Len() != c.front || g.Tail() != c.end {
-				t.Errorf("Len = %d, Tail = %d, want %d and %d", g.Len(), g.Tail(), c.front, c.end)
-			}
-			if _, err := g.Write(b[g.Len():]); err != nil && !errors.Is(err, ErrMet) {
-				t.Fatal(err)
-			}
-			wantStored(t, g, b)
-			wantNoPartial(t, s)
-		})
-	}
-}
-
-// What is proven is noted while it comes, for whoever kills the process.
-func TestNotesAreTaken(t *testing.T) {
-	s := open(t, Config{})
-	b, d := blob(1, 3*PieceSize)
-	g := create(t, s, d, int64(len(b)))
-	putPieces(t, g, b, 2)
-	was, err := os.ReadFile(s.notePath(d))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n, err := decodeNote(was); err != nil || n.At != 2 {
-		t.Errorf("note %+v, %v", n, err)
-	}
-	if err := g.Discard(nil); err != nil {
-		t.Fatal(err)
-	}
-	wantNoPartial(t, s)
-}
-
-func FuzzNote(f *testing.F) {
-	n := note{Size: 5*PieceSize + 9, Front: PieceSize, At: 4}
-	f.Add(n.encode())
-	f.Add([]byte(noteMagic))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		n, err := decodeNote(b)
-		if err != nil {
-			return
-		}
-		if !bytes.Equal(n.encode(), b) {
-			t.Errorf("%x is written again as %x", b, n.encode())
-		}
-		if n.At*PieceSize >= n.Size || n.Front > n.At*PieceSize || n.Front < 0 || n.At < 1 {
-			t.Errorf("%+v is not of a partial file", n)
-		}
-	})
-}
-
 // Once all is proven Suspend leaves all.
 func TestSuspendWhole(t *testing.T) {
 	s := open(t, Config{})
@@ -534,7 +365,6 @@ func TestKeptIsReadLater(t *testing.T) {
 		},
 		"Write":    func(g *Growing) error { _, err := g.Write(b[2*PieceSize:]); return err },
 		"Complete": func(g *Growing) error { return g.Complete(bytes.NewReader(b[2*PieceSize:])) },
-		"Commit":   func(g *Growing) error { putPieces(t, g, b, 2); return nil },
 	} {
 		keep(t, s, d, int64(len(b)), b[:2*PieceSize])
 		g := create(t, s, d, int64(len(b)))
