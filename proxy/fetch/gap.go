@@ -21,8 +21,10 @@ const (
 	maxFilling = 24
 
 	// gapWait is how long a mirror may take for a gap before a node is asked as
-	// well, and a node before another one is.
-	gapWait = time.Second
+	// well, and a node before another one is; each further one waits twice as
+	// long, up to maxUnder.
+	gapWait  = time.Second
+	maxUnder = 4
 )
 
 // A gap is what cannot be had in pieces between front and tail: a blob of no more
@@ -43,6 +45,7 @@ type filling struct {
 	cancel   context.CancelFunc
 	served   atomic.Bool // its turn has come
 	data     []byte
+	progress progress
 	wrong    bool // the data is the whole blob's, and wrong
 	date     time.Time
 	err      error
@@ -57,7 +60,7 @@ func (o *outing) assignGap(now time.Time) {
 	if o.gap.since.IsZero() {
 		o.gap.since = now
 	}
-	if o.mirrorFeeds(now) || !o.nodesAreSooner() && !o.mirrorIsQuiet(now) || o.gap.misfit != nil && o.refused == nil {
+	if o.mirrorFeeds(now) || !o.nodesAreSooner() && !o.frontStalls(now) || o.gap.misfit != nil && o.refused == nil {
 		return
 	}
 	if h, idle := o.forGap(); h != nil && o.mayAsk(idle, now) {
@@ -68,19 +71,19 @@ func (o *outing) assignGap(now time.Time) {
 // mayAsk tells whether a node, or one that is idle, may be asked for the gap. One
 // that is asked already is left where its turn has not come.
 func (o *outing) mayAsk(idle bool, now time.Time) bool {
-	switch len(o.gap.under) {
-	case 0:
+	n := len(o.gap.under)
+	switch {
+	case n == 0:
 		return true
-	case 1:
-	default:
+	case n >= maxUnder:
 		return false
 	}
-	f := o.gap.under[0]
+	f := o.gap.under[n-1]
 	if !f.served.Load() && idle {
 		f.cancel()
 		return true
 	}
-	return f.served.Load() && now.Sub(f.began) >= gapWait
+	return f.served.Load() && now.Sub(f.began) >= gapWait<<(n-1)
 }
 
 // isGap tells whether nothing is missing but a gap.
@@ -113,6 +116,14 @@ func (o *outing) forGap() (best *holder, idle bool) {
 		}
 	}
 	return best, fewest < o.side.bodies.most
+}
+
+// come is how much of a gap has come.
+func (g *gap) come(now time.Time) (most int64) {
+	for _, f := range g.under {
+		most = max(most, f.progress.come(now))
+	}
+	return most
 }
 
 func (o *outing) beginGap(h *holder, now time.Time) {
@@ -151,7 +162,8 @@ func (o *outing) fetch(ctx context.Context, f *filling, turn ticket) error {
 	}
 	f.date = body.Modified
 	f.data = make([]byte, f.to-f.from)
-	if _, err := io.ReadFull(body, f.data); err != nil {
+	f.progress.Reader = body
+	if _, err := io.ReadFull(&f.progress, f.data); err != nil {
 		return err
 	}
 	f.wrong = f.from == 0 && f.to == o.t.want.Size && sha256.Sum256(f.data) != o.t.want.Digest

@@ -45,7 +45,9 @@ type outing struct {
 	leave    context.CancelFunc
 	frontAt  time.Time // when they were asked, and what was here then
 	frontHad int64
-	refused  error // why they do not give it
+	frontLen int64     // what was here when that was looked at last
+	moved    time.Time // when there was more than before
+	refused  error     // why they do not give it
 
 	gap gap
 }
@@ -88,7 +90,7 @@ func (o *outing) start() {
 func (o *outing) drive() error {
 	for !o.whole() {
 		now := time.Now()
-		if o.nodesAreSooner() {
+		if o.nodesAreSooner() || o.frontStalls(now) {
 			o.assign()
 		}
 		o.assignGap(now)
@@ -181,6 +183,7 @@ func (o *outing) meet(p Peer) {
 func (o *outing) askMirrors(now time.Time) {
 	ctx, cancel := context.WithCancel(o.ctx)
 	o.asked, o.leave, o.frontAt, o.frontHad = true, cancel, now, o.g.Len()
+	o.frontLen, o.moved = o.frontHad, now
 	front := make(chan error, 1)
 	o.front = front
 	o.work.Go(func() { front <- o.t.mirrors(ctx) })
@@ -243,6 +246,15 @@ func (o *outing) unfit() error {
 
 // mayCome tells whether somebody is looked for still, or is only busy.
 func (o *outing) mayCome() bool { return o.seeking && o.sought != nil || o.live() > 0 }
+
+// frontStalls tells whether this file's mirror has sent nothing for mirrorSilence,
+// whatever others send.
+func (o *outing) frontStalls(now time.Time) bool {
+	if n := o.g.Len(); n != o.frontLen {
+		o.frontLen, o.moved = n, now
+	}
+	return o.front != nil && now.Sub(o.moved) >= mirrorSilence
+}
 
 func (o *outing) mirrorIsQuiet(now time.Time) bool {
 	return now.Sub(o.frontAt) >= mirrorSilence && o.t.f.gate.mirrorQuiet(mirrorSilence)

@@ -47,6 +47,30 @@ func (t *tally) add(n int64) {
 	t.took(n)
 }
 
+// A progress is a reader that others ask how far it has come.
+type progress struct {
+	io.Reader
+	bytes atomic.Int64
+	moved atomic.Int64 // when bytes came last, in Unix nanoseconds
+}
+
+func (r *progress) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if n > 0 {
+		r.bytes.Add(int64(n))
+		r.moved.Store(time.Now().UnixNano())
+	}
+	return n, err
+}
+
+// come is how many bytes have come, 0 if none does any more.
+func (r *progress) come(now time.Time) int64 {
+	if now.UnixNano()-r.moved.Load() >= int64(peerSilence) {
+		return 0
+	}
+	return r.bytes.Load()
+}
+
 // open asks a peer for the bytes of a blob from from up to to, -1 for the end. A
 // peer that keeps silent in its body for longer than patience is left; 0: it is
 // not. release, which gives the slot for it back, is called in any case.

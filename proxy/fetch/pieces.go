@@ -31,6 +31,10 @@ const (
 	// another peer is asked for it.
 	pieceTick = 100 * time.Millisecond
 	hastiness = 300 * time.Millisecond
+
+	// hopelessly is for how much longer a piece must take for an unknown peer to be
+	// given it.
+	hopelessly = 10 * time.Second
 )
 
 // A puller brings what one side's nodes have of a blob in pieces, the last one
@@ -68,6 +72,7 @@ type holder struct {
 type piece struct {
 	asked []*request // under way
 	got   *request   // answered
+	tried bool       // one of which nothing was known has been given it
 }
 
 func (t *transfer) newPuller(ctx context.Context, of *side) *puller {
@@ -197,7 +202,7 @@ func (p *puller) next(h *holder) int {
 		case one.got != nil:
 		case len(one.asked) == 0, p.queues(one, h):
 			return i
-		case late < 0 && len(one.asked) == 1 && one.asked[0].keepsWaiting(h):
+		case late < 0 && len(one.asked) == 1 && (one.asked[0].keepsWaiting(h) || p.mayTry(i, h)):
 			late = i
 		}
 	}
@@ -214,7 +219,26 @@ func (p *puller) queues(one *piece, h *holder) bool {
 func (p *puller) isIdle(h *holder) bool { return p.side.bodies.users(h.Peer) < p.side.bodies.most }
 
 // keepsWaiting tells whether another peer takes longer than h, which has shown
-// how fast it is, would have needed twice.
+// how fast it is, would have needed twice. Of one that has only shown that it is
+// honest that is assumed.
 func (r *request) keepsWaiting(h *holder) bool {
-	return r.of != h && h.took > 0 && time.Since(r.began) > max(2*h.took, hastiness)
+	took := h.took
+	if took == 0 && h.proven > 0 {
+		took = slowPieceWAN
+	}
+	return r.of != h && took > 0 && time.Since(r.began) > max(2*took, hastiness)
+}
+
+// mayTry tells whether h, of which nothing is known, is given a piece for which
+// another peer will take very long still. What that one has sent is lost by it,
+// so that this is done but once for a piece.
+func (p *puller) mayTry(number int, h *holder) bool {
+	one := &p.pieces[number]
+	if one.tried || h.took > 0 || h.proven > 0 || len(one.asked) != 1 || one.asked[0].of == h {
+		return false
+	}
+	r, now := one.asked[0], time.Now()
+	came, passed := r.progress.come(now), now.Sub(r.began)
+	size := min(store.PieceSize, p.t.want.Size-int64(number)*store.PieceSize)
+	return came > 0 && float64(size-came)*passed.Seconds() > hopelessly.Seconds()*float64(came)
 }

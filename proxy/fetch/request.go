@@ -24,6 +24,7 @@ type request struct {
 	overtaken bool
 	written   store.Piece
 	err       error
+	progress  progress
 	ours      bool // err is our own disk's
 	date      time.Time
 }
@@ -36,6 +37,7 @@ func (p *puller) begin(h *holder, number int) {
 	if p.queues(one, h) {
 		one.asked[0].cancel()
 	}
+	one.tried = one.tried || p.mayTry(number, h)
 	one.asked = append(one.asked, r)
 	h.flying++
 	p.flying++
@@ -73,7 +75,8 @@ func (p *puller) bring(ctx context.Context, r *request, turn ticket) error {
 	case from > 0:
 		return fmt.Errorf("from %s: %w: it did not tell the state before piece %d", r.of.Addr, errUnfit, r.number)
 	}
-	reader := &errorReader{Reader: body}
+	reader := &errorReader{Reader: &r.progress}
+	r.progress.Reader = body
 	r.date = body.Modified
 	r.written, err = p.g.PutPiece(r.number, start, reader)
 	r.ours = err != nil && !reader.blames(err) && !errors.Is(err, store.ErrTaken)
@@ -90,6 +93,9 @@ func (p *puller) settle(r *request) error {
 	case r.ours:
 		return storageError{r.err}
 	case errors.Is(r.err, store.ErrTaken):
+		if h.took > 0 || h.proven > 0 { // so that two which have become slower do not go on taking it from each other
+			h.took = max(h.took, time.Since(r.began))
+		}
 		return nil // by another peer, or by the front
 	case r.err != nil:
 		p.lose(h, r.err)
@@ -98,12 +104,22 @@ func (p *puller) settle(r *request) error {
 		}
 		return nil
 	}
-	if r.number < len(p.pieces)-1 { // the last one may be short
-		h.took = time.Since(r.began)
-	}
+	p.shows(r)
 	p.modified = r.date
 	p.keep(r, one)
 	return p.prove()
+}
+
+// shows takes note of how fast a peer is. The last piece may be short, and tells
+// something only of one of which nothing is known, if it is not too short.
+func (p *puller) shows(r *request) {
+	took := time.Since(r.began)
+	switch size := p.t.want.Size - int64(r.number)*store.PieceSize; {
+	case size >= store.PieceSize:
+		r.of.took = took
+	case r.of.took == 0 && size >= store.PieceSize/4:
+		r.of.took = took * store.PieceSize / time.Duration(size)
+	}
 }
 
 // keep takes an answer. Of two, the one asked for later has got the place.

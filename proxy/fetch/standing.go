@@ -38,6 +38,8 @@ type standing struct {
 	sampled  time.Duration // used when they were measured last
 	bytes    int64         // and what had come then
 	rates    [2]float64    // of the last two samples, in bytes per second
+	seen     int64         // bytes that had come when that was looked at last
+	moved    time.Time     // when there were more of them than before
 	failed   bool          // mirrors have been asked because nodes were of no use
 }
 
@@ -58,7 +60,7 @@ func (o *outing) isMirrorDue(now time.Time) bool {
 	case len(o.t.sources) == 0: // that is told at once
 		return true
 	case o.t.suspect && o.live() > 0:
-		return false
+		return o.nodesAreQuiet(now)
 	case o.live() == 0:
 		s.failed = s.isMet()
 		return o.sought == nil || now.Sub(o.began) >= s.patience
@@ -90,7 +92,7 @@ func (o *outing) areTooSlow(now time.Time) bool {
 		fair *= float64(served) / float64(max(served, o.side.bodies.inUse.Load()))
 	}
 	missing := o.g.Tail() - o.g.Len()
-	left := max(o.t.want.Size-o.had-o.tally.bytes.Load(), 0)
+	left := o.left(now)
 	within := grace.Seconds() + float64(missing)/fair
 	return float64(left) > max(s.rates[0], s.rates[1])*within
 }
@@ -116,6 +118,41 @@ func (s *standing) use(passed time.Duration, bytes int64) {
 	}
 }
 
+// left is how many bytes nodes still have to bring: what has come of a piece
+// counts once, and not if no more of it does.
+func (o *outing) left(now time.Time) int64 {
+	if len(o.pieces) == 0 {
+		return o.g.Tail() - o.g.Len() - o.gap.come(now)
+	}
+	floor := o.floor()
+	left := min(int64(floor)*store.PieceSize, o.g.Tail()) - o.g.Len() - o.gap.come(now)
+	for i := floor; i < o.low; i++ {
+		one := &o.pieces[i]
+		if one.got != nil {
+			continue
+		}
+		most := int64(0)
+		for _, r := range one.asked {
+			most = max(most, r.progress.come(now))
+		}
+		left += min(store.PieceSize, o.t.want.Size-int64(i)*store.PieceSize) - most
+	}
+	return left
+}
+
+// nodesAreQuiet tells whether no node has sent anything for proofWait.
+func (o *outing) nodesAreQuiet(now time.Time) bool {
+	s := &o.standing
+	if n := o.tally.bytes.Load(); n != s.seen {
+		s.seen, s.moved = n, now
+	}
+	since := s.first
+	if s.moved.After(since) {
+		since = s.moved
+	}
+	return now.Sub(since) >= proofWait
+}
+
 // isHurried tells whether somebody waits for the front who cannot wait until the
 // blob is whole: other nodes, or a reader who has waited for proofWait.
 func (o *outing) isHurried(now time.Time) bool {
@@ -128,8 +165,8 @@ func (o *outing) isHurried(now time.Time) bool {
 // isWholeSoon tells whether nodes, as fast as they have been, bring the blob within
 // wholeWithin.
 func (o *outing) isWholeSoon(now time.Time) bool {
-	brought := o.tally.bytes.Load()
-	missing := max(o.t.want.Size-o.had-brought, 0)
+	missing := o.left(now)
+	brought := o.t.want.Size - o.had - missing
 	left := o.began.Add(wholeWithin).Sub(now)
 	return brought > 0 && float64(missing)*float64(now.Sub(o.standing.first)) <= float64(brought)*float64(left)
 }
