@@ -45,6 +45,9 @@
 //   - This node's questions and their answers come to at most 55 packets per
 //     second over time. Announcing has what upkeep and lookups leave; of lookups
 //     about twenty may be ahead, nine where the DHT has a million nodes.
+//   - What a node near a key says of who announces it is believed as far as to
+//     announce less: who sits near one may keep this node's announces of that key
+//     away, as it could by not telling of them. Other keys have other nodes.
 //   - All memory is bounded: about 25 MB with 32,768 keys to announce and under
 //     attack from everywhere, some 2 MB otherwise.
 //
