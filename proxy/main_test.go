@@ -179,6 +179,7 @@ func aptRequest(target string, fields ...string) string {
 	method, host := http.MethodGet, "proxy.example"
 	if _, rest, ok := strings.Cut(target, "://"); ok {
 		host, _, _ = strings.Cut(rest, "/")
+		host = host[strings.LastIndexByte(host, '@')+1:]
 	}
 	var more strings.Builder
 	for _, f := range fields {

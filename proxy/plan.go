@@ -132,6 +132,7 @@ func (s *Server) mirrorsOf(a *ask) []string {
 // wantAhead is what a pipelined request will need; false where only its
 // handler can tell.
 func (s *Server) wantAhead(r *http.Request, client netip.Addr) (fetch.Want, bool) {
+	liftCredentials(r)
 	if !s.allows(client) || s.isLoop(r) || hasCredentials(r) || isConditional(r) {
 		return fetch.Want{}, false
 	}

@@ -295,8 +295,10 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, http.StatusMethodNotAllowed, fmt.Sprintf("Method Not Allowed (apt-dht passes on GET and HEAD, not %s)", r.Method))
 		return
 	}
+	liftCredentials(r)
 	url, err := targetOf(r)
 	if err != nil {
+		s.log.Info("a request was refused", "client", r.RemoteAddr, "err", err)
 		refuse(w, r, http.StatusBadRequest, fmt.Sprintf("Bad Request (apt-dht: %v)", err))
 		return
 	}

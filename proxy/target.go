@@ -32,9 +32,28 @@ func targetOf(r *http.Request) (string, error) {
 	}
 	rest, ok := strings.CutPrefix(uri, "/")
 	if !ok || !strings.Contains(rest, "/") { // as in /favicon.ico
-		return "", fmt.Errorf("%q: %w", uri, errNotAFile)
+		return "", fmt.Errorf("%q: %w", withoutUser(uri), errNotAFile)
 	}
 	return absoluteTarget(rest)
+}
+
+// liftCredentials moves the user information of an absolute URI to the field in
+// which mirrors want it: apt leaves that of a line in sources.list in the URI when
+// it asks a proxy.
+func liftCredentials(r *http.Request) {
+	if r.URL.User == nil {
+		return
+	}
+	scheme, rest, _ := strings.Cut(r.RequestURI, "://")
+	authority := rest
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		authority = rest[:i]
+	}
+	r.RequestURI = scheme + "://" + rest[strings.LastIndexByte(authority, '@')+1:]
+	if !hasCredentials(r) {
+		password, _ := r.URL.User.Password()
+		r.SetBasicAuth(r.URL.User.Username(), password)
+	}
 }
 
 // isSelf tells whether host, with its port, is the address at which the
@@ -68,7 +87,7 @@ func checkURL(scheme, rest string) (string, error) {
 		host, path = rest[:i], rest[i:]
 	}
 	if !validAuthority(host) {
-		return "", fmt.Errorf("%q: %w", scheme+"://"+rest, errNotAFile)
+		return "", fmt.Errorf("%q: %w", scheme+"://"+withoutUser(rest), errNotAFile)
 	}
 	if i := strings.IndexByte(path, '#'); i >= 0 {
 		path = path[:i]
@@ -76,8 +95,16 @@ func checkURL(scheme, rest string) (string, error) {
 	return scheme + "://" + strings.ToLower(host) + path, nil
 }
 
-// validAuthority accepts host, host:port and [v6]:port; no user information,
-// which apt sends in a header of its own.
+// withoutUser hides what may be a password.
+func withoutUser(rest string) string {
+	if i := strings.LastIndexByte(rest, '@'); i >= 0 {
+		return "***" + rest[i:]
+	}
+	return rest
+}
+
+// validAuthority accepts host, host:port and [v6]:port; no user information, which
+// is in a field of its own (see liftCredentials).
 func validAuthority(host string) bool {
 	if host == "" || len(host) > 262 || host[0] == '.' || host[0] == '-' {
 		return false

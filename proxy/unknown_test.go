@@ -176,6 +176,32 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
+// apt leaves a password that is in a line of sources.list in the URI. It reaches the
+// mirror as a field, in nobody's log, and what came for it is nobody else's.
+func TestPasswordInTheURI(t *testing.T) {
+	a := newArchive(t, func(w http.ResponseWriter, r *http.Request) {
+		user, password, _ := r.BasicAuth()
+		io.WriteString(w, user+" "+password+" "+r.RequestURI)
+	})
+	for uri, want := range map[string]string{
+		"http://me:p%40ss@": "me p@ss /debian/file",
+		"http://me@":        "me  /debian/file",
+		"http://a:b@c:d@":   "a b@c:d /debian/file", // as apt's own parser and Go's have it
+	} {
+		n := newNode(t, setup{})
+		host := strings.TrimPrefix(a.url("file"), "http://")
+		n.get(uri+host).want(t, 200, want)
+		n.get(a.url("file")).want(t, 200, "  /debian/file")
+		n.get(uri+host, "Authorization: Basic eDp5").want(t, 200, "x y /debian/file")
+	}
+	n := newNode(t, setup{})
+	for _, uri := range []string{"/me:secret@h/x", "http://HTTPS///me:secret@h/x"} {
+		if got := n.get(uri); got.StatusCode != http.StatusBadRequest || strings.Contains(got.Status, "secret") {
+			t.Errorf("%s: %s", uri, got.Status)
+		}
+	}
+}
+
 // Two who show who they are never share an answer, even at the same moment.
 func TestCredentialsAreNotShared(t *testing.T) {
 	a := newArchive(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Header.Get("Authorization")) })

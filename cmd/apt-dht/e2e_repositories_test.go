@@ -11,6 +11,7 @@ import (
 )
 
 func init() {
+	scenarios["PasswordInTheLine"] = passwordInTheLine
 	for _, sum := range []string{"SHA256", "SHA512"} {
 		scenarios["ByHash"+sum] = func(t *testing.T, w *world) { byHash(t, w, sum) }
 	}
@@ -96,6 +97,32 @@ func flatRepository(t *testing.T, w *world, dir string) {
 	sources := []string{"deb [signed-by=" + w.key.armored + "] " + m.url() + " " + dir}
 	n := startNode(t, nodeConfig{sources: sources})
 	wantColdAndWarm(t, w, m, sources, n.proxied())
+}
+
+// passwordInTheLine: a repository for which one needs a password, which is in the
+// line of sources.list. What came of it is not stored.
+func passwordInTheLine(t *testing.T, w *world) {
+	m := newMirror(t, w.standard)
+	m.misbehave(func(a *answer, r *http.Request) bool {
+		if user, password, ok := r.BasicAuth(); ok && user == "me" && password == "secret" {
+			return false
+		}
+		a.Header().Set("WWW-Authenticate", `Basic realm="us"`)
+		http.Error(a, "who are you", http.StatusUnauthorized)
+		return true
+	})
+	sources := w.source(strings.Replace(m.url(), "http://", "http://me:secret@", 1))
+	n := startNode(t, nodeConfig{sources: sources})
+	c := newClient(t, sources, n.proxied())
+	c.update()
+	c.download("hello")
+	c.wantPackages(w.only("hello"))
+	if stored := n.status().Store.Blobs; stored > 0 {
+		t.Errorf("%d files are stored", stored)
+	}
+	if strings.Contains(n.log.String(), "secret") {
+		t.Error("the password is in the log")
+	}
 }
 
 // compression: the indexes come in one form alone.
