@@ -82,7 +82,11 @@ func TestFindInStore(t *testing.T) {
 // says why.
 func TestFindByURL(t *testing.T) {
 	n := newNode(t, setup{})
+	root, err := hex.DecodeString(put(t, n.store, "a stored root file"))
+	check(t, err)
+	check(t, n.store.PutURL("http://deb.example/debian/dists/old/InRelease", store.URLRecord{Digest: store.Digest(root)}))
 	for url, why := range map[string]string{
+		"http://deb.example/debian/dists/old/InRelease":      "it is a root file",
 		"http://deb.example/debian/pool/a.deb":               "no index that this node has read names it",
 		"http://deb.example/debian/dists/stable/InRelease":   "it is a root file",
 		"https://user:secret@deb.example/debian/pool/b.deb?": "no index",
