@@ -567,7 +567,10 @@ type got struct {
 }
 
 // read reads a file as a client does.
-func (n *node) read(ctx context.Context, want Want) (g got) {
+func (n *node) read(ctx context.Context, want Want) got { return n.readFrom(ctx, want, 0) }
+
+// readFrom reads a file from an offset on.
+func (n *node) readFrom(ctx context.Context, want Want, offset int64) (g got) {
 	began := time.Now()
 	c, err := n.Open(ctx, want)
 	g.first = time.Since(began)
@@ -577,6 +580,9 @@ func (n *node) read(ctx context.Context, want Want) (g got) {
 	}
 	defer c.Close()
 	g.head, g.from = c.Head, c.Source
+	if offset > 0 {
+		c.Seek(offset, io.SeekStart)
+	}
 	g.data, g.err = io.ReadAll(c)
 	g.took = time.Since(began)
 	return g
