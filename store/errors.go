@@ -30,6 +30,8 @@ var (
 	ErrUnproven = errors.New("store: the next piece is not proven yet")
 	// ErrTaken: a piece's place in the blob has been taken by somebody else's bytes, or by none.
 	ErrTaken = errors.New("store: the piece's place is taken")
+	// ErrNoStore: a directory is none of a store.
+	ErrNoStore = errors.New("is no store of apt-dht")
 	// ErrClosed: the store has been closed.
 	ErrClosed = errors.New("store: closed")
 )

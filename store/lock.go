@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -45,6 +46,24 @@ func holder(f *os.File) string {
 	return "(unknown)"
 }
 
+// Check looks, without changing anything, whether a directory is a store that has been opened
+// before. The error is ErrNoStore if it is not.
+func Check(dir string) error {
+	for _, part := range []struct {
+		name, kind string
+		mode       fs.FileMode
+	}{{markFile, "file", 0}, {"blobs", "directory", fs.ModeDir}} {
+		info, err := os.Stat(filepath.Join(dir, part.name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("store: %w", err)
+		}
+		if err != nil || info.Mode().Type() != part.mode {
+			return fmt.Errorf("%s %w (it has no %s %q)", dir, ErrNoStore, part.kind, part.name)
+		}
+	}
+	return nil
+}
+
 // A stopMark is the file Dir/state. It says how the last user of the directory ended: 'running'
 // until Close makes it 'closed', followed by the id of the kernel's boot.
 //
@@ -52,6 +71,8 @@ func holder(f *os.File) string {
 // reboot no written page can have been lost. With one, the pages that were dirty at the end got to
 // the disk only if the machine was shut down in order, which nobody here can know.
 type stopMark struct{ path string }
+
+const markFile = "state"
 
 const bootIDFile = "/proc/sys/kernel/random/boot_id"
 

@@ -69,7 +69,7 @@ func Open(cfg Config) (*Store, error) {
 		cfg:     cfg,
 		log:     cfg.Log,
 		lock:    lock,
-		mark:    stopMark{filepath.Join(cfg.Dir, "state")},
+		mark:    stopMark{filepath.Join(cfg.Dir, markFile)},
 		table:   newTable(),
 		free:    func() (int64, error) { return diskFree(cfg.Dir) },
 		scrub:   make(chan Digest, 256),

@@ -308,3 +308,38 @@ func TestPassingErrorKeepsBlob(t *testing.T) {
 	}
 	wantBlob(t, s, d)
 }
+
+func TestCheck(t *testing.T) {
+	s := open(t, Config{})
+	if err := Check(s.cfg.Dir); err != nil {
+		t.Errorf("a store in use: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := Check(s.cfg.Dir); err != nil {
+		t.Errorf("a store: %v", err)
+	}
+	other := t.TempDir()
+	for _, want := range []string{`no file "state"`, `no directory "blobs"`} {
+		err := Check(other)
+		if !errors.Is(err, ErrNoStore) || !strings.Contains(err.Error(), want) {
+			t.Errorf("no store: %v, want %q", err, want)
+		}
+		if err := os.WriteFile(filepath.Join(other, markFile), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Remove(filepath.Join(s.cfg.Dir, markFile)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(s.cfg.Dir, markFile), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := Check(s.cfg.Dir); !errors.Is(err, ErrNoStore) {
+		t.Errorf("a directory of that name: %v", err)
+	}
+	if err := Check(filepath.Join(other, markFile)); err == nil || errors.Is(err, ErrNoStore) {
+		t.Errorf("a file: %v", err)
+	}
+}

@@ -513,3 +513,45 @@ func TestReadersKeepTheirFile(t *testing.T) {
 		t.Error("other bytes")
 	}
 }
+
+// TestPrivateIsCounted: the operator can be told of what is not offered.
+func TestPrivateIsCounted(t *testing.T) {
+	b := newBench(t)
+	b.write("closed/deep/a", random(100))
+	check(t, os.Chmod(b.path("closed"), 0o750))
+	b.start()
+	b.eventually("only a closed directory is found", func() bool {
+		return b.Stats() == Stats{Scanned: true, Empty: true, Private: Private{Dirs: 1, First: "closed"}}
+	})
+	b.stop()
+
+	for name, mode := range map[string]os.FileMode{"pool/a": 0o600, "pool/b": 0o640, "pool/c": 0o644, "pool/.hidden": 0o600, "pool/empty": 0o600} {
+		b.write(name, random(100))
+		check(t, os.Chmod(b.path(name), mode))
+	}
+	check(t, os.Truncate(b.path("pool/empty"), 0))
+	b.start()
+	b.eventually("files are found", func() bool { return b.Stats().Files == 1 })
+	got := b.Stats()
+	if got.Empty || got.Private.Files != 2 || got.Private.Dirs != 1 || got.Private.First == "" {
+		t.Errorf("stats %+v", got)
+	}
+}
+
+// TestFirstPrivate: what becomes private while all is watched is counted too, and no
+// more once it is mended and the directory has been scanned.
+func TestFirstPrivate(t *testing.T) {
+	b := newBench(t)
+	d := b.write("a", random(100))
+	b.start().comes(d)
+	if got := b.Stats().Private; got != (Private{}) {
+		t.Errorf("private: %+v", got)
+	}
+	check(t, os.Chmod(b.path("a"), 0o600))
+	b.goes(d)
+	b.eventually("it is counted", func() bool { return b.Stats().Private == Private{Files: 1, First: "a"} })
+	check(t, os.Chmod(b.path("a"), 0o644))
+	b.comes(d)
+	b.box.scan()
+	b.eventually("it is counted no more", func() bool { return b.Stats().Private == Private{} })
+}

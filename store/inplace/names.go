@@ -52,6 +52,13 @@ func (m *meta) offered() bool {
 	return m.kind() == unix.S_IFREG && m.mode&0o004 != 0 && m.stamp.size > 0 && m.stamp.size <= maxSize
 }
 
+// private reports whether a file would be offered if everybody on this machine could read it.
+func (m *meta) private() bool {
+	readable := *m
+	readable.mode |= 0o004
+	return !m.offered() && readable.offered()
+}
+
 // publicDir reports whether anybody on this machine may list and enter a directory.
 func (m *meta) publicDir() bool { return m.mode&0o005 == 0o005 }
 

@@ -122,6 +122,9 @@ func (s *Set) look(ctx context.Context, root *os.Root, rel string) {
 	default:
 		s.forget(rel)
 		s.lookLink(root, rel, &m)
+		if m.private() && s.stats.Private == (Private{}) {
+			s.box.scan() // the first one
+		}
 	}
 }
 

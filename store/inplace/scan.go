@@ -56,7 +56,7 @@ func (s *Set) scan(ctx context.Context) {
 	}
 	var files int
 	var bytes int64
-	found, err := s.walkAll(ctx, true, func(_ string, m *meta) error {
+	w, err := s.walkAll(ctx, true, func(_ string, m *meta) error {
 		files++
 		bytes += m.stamp.size
 		return nil
@@ -64,25 +64,25 @@ func (s *Set) scan(ctx context.Context) {
 	if err != nil {
 		return // ctx has ended
 	}
-	s.conclude(found > 0)
+	s.conclude(w.found > 0)
+	s.setFound(w)
 	s.setWaiting(files, bytes)
 	s.scans.interval = s.nextScan()
 	s.scans.waiting = s.scans.waiting || files > 0
 	s.scans.ended, s.scans.took = time.Now(), time.Since(start)
-	s.cfg.Log.Debug("inplace: scanned", "dir", s.cfg.Dir, "files", found, "to_hash", files, "took", s.scans.took)
+	s.cfg.Log.Debug("inplace: scanned", "dir", s.cfg.Dir, "files", w.found, "private", w.private, "to_hash", files, "took", s.scans.took)
 }
 
 // walkAll walks all of Dir. A Dir that is not there has no files.
-func (s *Set) walkAll(ctx context.Context, watch bool, fresh func(string, *meta) error) (found int, err error) {
+func (s *Set) walkAll(ctx context.Context, watch bool, fresh func(string, *meta) error) (w *walk, err error) {
 	root, err := os.OpenRoot(s.cfg.Dir)
 	if err != nil {
 		s.cfg.Log.Warn("inplace: the directory cannot be opened", "dir", s.cfg.Dir, "error", err)
-		return 0, nil
+		return new(walk), nil
 	}
 	defer root.Close()
-	w := &walk{s: s, root: root, watch: watch, fresh: fresh}
-	err = w.run(ctx, "")
-	return w.found, err
+	w = &walk{s: s, root: root, watch: watch, fresh: fresh}
+	return w, w.run(ctx, "")
 }
 
 // unsee prepares for a scan: whatever it does not come by is gone.
@@ -120,6 +120,12 @@ func (s *Set) setWaiting(files int, bytes int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stats.Waiting, s.stats.WaitingBytes, s.stats.Scanned = files, bytes, true
+}
+
+func (s *Set) setFound(w *walk) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stats.Empty, s.stats.Private = w.found == 0, w.private
 }
 
 // nextScan returns when the next scan is due that nothing has asked for.

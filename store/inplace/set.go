@@ -55,7 +55,24 @@ type Stats struct {
 	Bytes        int64 // of these blobs
 	Waiting      int   // files found by the last scan that are still to be hashed
 	WaitingBytes int64
-	Scanned      bool // the whole directory has been looked through at least once
+	Scanned      bool    // the whole directory has been looked through at least once
+	Empty        bool    // the last scan found no file to offer, be it hashed or not
+	Private      Private // what the last scan left out
+}
+
+// Private is what is not offered because not everybody on this machine may read it.
+type Private struct {
+	Files int    // without those in Dirs
+	Dirs  int    // which have not been looked into
+	First string // the path, beneath Config.Dir, of one of them; empty if there is none
+}
+
+// note counts the file or directory at a path.
+func (p *Private) note(rel string, count *int) {
+	if p.First == "" {
+		p.First = rel
+	}
+	*count++
 }
 
 // Open reads the cache, but not the directory: until Run has found files there, there are no blobs.

@@ -33,6 +33,7 @@ type walk struct {
 	dirs    []string        // still to be read
 	targets map[string]bool // hidden directories that links lead to
 	found   int             // files that may be offered
+	private Private         // files and directories that may not
 }
 
 // run walks the directory rel, "" for root itself, and all below.
@@ -112,9 +113,11 @@ func (w *walk) meet(rel string, m *meta) error {
 	case unix.S_IFREG:
 		return w.file(rel, m)
 	case unix.S_IFDIR:
-		if m.publicDir() {
-			w.dirs = append(w.dirs, rel)
+		if !m.publicDir() {
+			w.private.note(rel, &w.private.Dirs)
+			return nil
 		}
+		w.dirs = append(w.dirs, rel)
 	case unix.S_IFLNK:
 		return w.link(rel)
 	}
@@ -122,6 +125,9 @@ func (w *walk) meet(rel string, m *meta) error {
 }
 
 func (w *walk) file(rel string, m *meta) error {
+	if m.private() {
+		w.private.note(rel, &w.private.Files)
+	}
 	if !m.offered() {
 		return nil
 	}
