@@ -31,6 +31,8 @@ type announcer struct {
 	rows Rows // may be nil
 	wake chan struct{}
 
+	uncounted []Key // of counts
+
 	mu sync.Mutex // guards following
 
 	schedule *schedule
@@ -40,9 +42,9 @@ type announcer struct {
 	rowsMu sync.Mutex // held over calls of rows
 }
 
-func newAnnouncer(node *Node, rows Rows) *announcer {
+func newAnnouncer(node *Node, rows Rows, uncounted []Key) *announcer {
 	a := &announcer{
-		node: node, rows: rows, wake: make(chan struct{}, 1),
+		node: node, rows: rows, wake: make(chan struct{}, 1), uncounted: uncounted,
 		schedule: newSchedule(),
 		rowOf:    make(map[Key]Row),
 		places:   newRecent[Key, []contact](maxPlaces / 2),
@@ -275,5 +277,5 @@ func (a *announcer) finish(o *offer, row Row) {
 func (a *announcer) counts() (offered, announced int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return len(a.schedule.offers), a.schedule.announced(time.Now())
+	return a.schedule.counts(time.Now(), a.uncounted)
 }

@@ -5,11 +5,9 @@ package dht
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -17,18 +15,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 )
-
-// DefaultBootstrap are nodes of the mainline DHT that are there to be asked first.
-func DefaultBootstrap() []string {
-	return []string{
-		"router.bittorrent.com:6881",
-		"router.utorrent.com:6881",
-		"dht.transmissionbt.com:6881",
-		"dht.libtorrent.org:25401",
-		"dht.aelitis.com:6881",
-		"router.silotis.us:6881",
-	}
-}
 
 // saveInterval is how often the known nodes are saved.
 const saveInterval = 10 * time.Minute
@@ -56,6 +42,9 @@ type Config struct {
 	NodesFile string
 	// Rows keeps what has been announced. nil: it is not kept.
 	Rows Rows
+	// Uncounted are keys that are offered, but not as blobs: Stats does not count
+	// them.
+	Uncounted []Key
 	// Log. nil: slog.Default().
 	Log *slog.Logger
 }
@@ -108,29 +97,11 @@ func New(cfg Config) (*Node, error) {
 		f.all = n.families
 	}
 	n.checkReachable()
-	n.announcer = newAnnouncer(n, cfg.Rows)
+	n.announcer = newAnnouncer(n, cfg.Rows, cfg.Uncounted)
 	if err := n.load(); err != nil {
 		n.log.Warn("the DHT nodes known before the restart are lost", slog.Any("error", err))
 	}
 	return n, nil
-}
-
-// CheckBootstrap tells what is wrong with an entry of Config.Bootstrap.
-func CheckBootstrap(hostPort string) error {
-	_, _, err := splitBootstrap(hostPort)
-	return err
-}
-
-func splitBootstrap(hostPort string) (string, uint16, error) {
-	host, portText, err := net.SplitHostPort(hostPort)
-	if err != nil {
-		return "", 0, fmt.Errorf("DHT bootstrap node %q: not HOST:PORT: %w", hostPort, err)
-	}
-	port, err := strconv.ParseUint(portText, 10, 16)
-	if err != nil || port < MinPort || host == "" {
-		return "", 0, fmt.Errorf("DHT bootstrap node %q: not HOST:PORT with a port from %d up", hostPort, MinPort)
-	}
-	return host, uint16(port), nil
 }
 
 func (n *Node) addFamily(name string, want krpc.Want, conn net.PacketConn, bootstrap []string) {
@@ -223,7 +194,7 @@ func (n *Node) connected() bool {
 type Stats struct {
 	Nodes      int  // in the routing tables
 	GoodNodes  int  // of them, those that answered within 15 minutes
-	Offered    int  // keys to announce
+	Offered    int  // keys to announce, but for Config.Uncounted
 	Announced  int  // of them, those announced within 30 minutes
 	Peers      int  // stored for others
 	ReadOnly   bool // not reachable from outside: looks up only

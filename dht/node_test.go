@@ -5,7 +5,6 @@ package dht
 import (
 	"net"
 	"net/netip"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -30,39 +29,6 @@ func TestConfig(t *testing.T) {
 		_, err := New(c.cfg)
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", c.name, err)
-		}
-	}
-}
-
-func TestDefaultBootstrap(t *testing.T) {
-	for _, hostPort := range DefaultBootstrap() {
-		if _, _, err := splitBootstrap(hostPort); err != nil {
-			t.Error(err)
-		}
-	}
-	public, err := New(Config{IPv4: &recorder{}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := New(Config{IPv4: &recorder{}, Private: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !slices.Equal(public.families[0].bootstrap, DefaultBootstrap()) || len(private.families[0].bootstrap) != 0 {
-		t.Errorf("by default the public DHT asks %v, a private one %v", public.families[0].bootstrap, private.families[0].bootstrap)
-	}
-}
-
-func TestBootstrapAddresses(t *testing.T) {
-	n, err := New(Config{IPv4: &recorder{}, IPv6: &recorder{}, Log: quiet(), Bootstrap: []string{
-		"5.1.2.3:6881", "[2a00::1]:6881", "127.0.0.1:6881", "[fe80::1]:6881",
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, want := range []string{"5.1.2.3:6881", "[2a00::1]:6881"} {
-		if got := n.families[i].resolve(t.Context()); !slices.Equal(got, []netip.AddrPort{netip.MustParseAddrPort(want)}) {
-			t.Errorf("%s asks %v", n.families[i].name, got)
 		}
 	}
 }

@@ -145,15 +145,19 @@ func (s *schedule) giveBack(o *offer, due time.Time) bool {
 	return true
 }
 
-// announced counts the keys that nodes still hold from us.
-func (s *schedule) announced(now time.Time) int {
-	n := 0
-	for _, o := range s.offers {
+// counts is how many keys there are but for some, and how many of them nodes still
+// hold from us.
+func (s *schedule) counts(now time.Time, except []Key) (offered, announced int) {
+	for key, o := range s.offers {
+		if slices.Contains(except, key) {
+			continue
+		}
+		offered++
 		if now.Sub(o.row.Announced) < announceTTL {
-			n++
+			announced++
 		}
 	}
-	return n
+	return offered, announced
 }
 
 // queue is a heap of offers that know their place in it.

@@ -102,6 +102,19 @@ func TestScheduleIsBounded(t *testing.T) {
 	}
 }
 
+func TestScheduleCounts(t *testing.T) {
+	s := newSchedule()
+	s.add(keyOf(1), noon, Row{Announced: noon})
+	s.add(keyOf(2), noon, Row{Announced: noon.Add(-announceTTL)})
+	s.add(keyOf(3), noon, Row{Announced: noon})
+	if offered, announced := s.counts(noon, nil); offered != 3 || announced != 2 {
+		t.Errorf("%d offered, %d announced; want 3, 2", offered, announced)
+	}
+	if offered, announced := s.counts(noon, []Key{keyOf(3), keyOf(4)}); offered != 2 || announced != 1 {
+		t.Errorf("without one: %d offered, %d announced; want 2, 1", offered, announced)
+	}
+}
+
 func TestRow(t *testing.T) {
 	for _, row := range []Row{{}, {noon, noon.Add(time.Hour), 7}, {time.Time{}, noon, 65535}} {
 		b, err := row.MarshalBinary()

@@ -5,7 +5,6 @@ package dht
 import (
 	"context"
 	"log/slog"
-	"net"
 	"net/netip"
 	"time"
 
@@ -82,43 +81,6 @@ func (f *family) walk(ctx context.Context, target Key, alpha int, nameless []net
 	}
 	t.addNameless(nameless)
 	t.run(ctx, f.table.nodes(anyNode))
-}
-
-// resolve finds the addresses of the bootstrap nodes.
-func (f *family) resolve(ctx context.Context) []netip.AddrPort {
-	var addrs []netip.AddrPort
-	for _, hostPort := range f.bootstrap {
-		found, err := f.resolveOne(ctx, hostPort)
-		if err != nil {
-			f.log.Debug("resolving a DHT bootstrap node", slog.String("node", hostPort), slog.Any("error", err))
-		}
-		addrs = append(addrs, found...)
-	}
-	return addrs[:min(maxBootstrap, len(addrs))]
-}
-
-func (f *family) resolveOne(ctx context.Context, hostPort string) ([]netip.AddrPort, error) {
-	host, port, err := splitBootstrap(hostPort)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
-	defer cancel()
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, f.ipNetwork(), host)
-	var addrs []netip.AddrPort
-	for _, ip := range ips {
-		if addr := netip.AddrPortFrom(ip.Unmap(), port); f.socket.talksTo(addr) {
-			addrs = append(addrs, addr)
-		}
-	}
-	return addrs, err
-}
-
-func (f *family) ipNetwork() string {
-	if f.want == krpc.WantNodes {
-		return "ip4"
-	}
-	return "ip6"
 }
 
 // upkeep pings nodes that have not answered for long, and forgets old peers.

@@ -22,8 +22,21 @@ type Internet struct {
 	Origins *Origins
 }
 
+// Modes are a node's parts in a DHT or the local network.
+const (
+	ModeOff     = "off"
+	ModeOn      = "on"      // in the local network
+	ModePublic  = "public"  // in everybody's DHT
+	ModePrivate = "private" // in a DHT of one's own
+)
+
 // DHTStatus tells of the DHT.
 type DHTStatus struct {
+	// Mode is ModeOff, ModePublic or ModePrivate.
+	Mode string `json:"mode"`
+	// Trouble says in a few words why no node answers, without addresses. Empty:
+	// some do, or it is too early to tell.
+	Trouble string `json:"trouble,omitempty"`
 	// Nodes is how many are known, of those that have answered lately.
 	Nodes int `json:"nodes"`
 	// Announced is how many files other nodes find this one by, of Offered that
@@ -55,7 +68,7 @@ var noInternet = WANStatus{
 
 func (n *Internet) dhtStatus() DHTStatus {
 	if n == nil {
-		return DHTStatus{External: []netip.Addr{}}
+		return DHTStatus{Mode: ModeOff, External: []netip.Addr{}}
 	}
 	return n.DHT()
 }

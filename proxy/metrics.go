@@ -31,6 +31,8 @@ func (s *Server) metrics() http.Handler {
 	value(gauge, "dht_announced", "Files that are announced in the DHT.", nil, func(st Status) int64 { return int64(st.DHT.Announced) })
 	value(counter, "dht_packets_total", "Packets of the DHT.", prometheus.Labels{"direction": "in"}, func(st Status) int64 { return int64(st.DHT.PacketsIn) })
 	value(counter, "dht_packets_total", "Packets of the DHT.", prometheus.Labels{"direction": "out"}, func(st Status) int64 { return int64(st.DHT.PacketsOut) })
+	value(gauge, "wan_reachable", "Whether nodes on the internet can fetch from this one, as far as is known.", nil, func(st Status) int64 { return oneIf(st.WAN.Reachable) })
+	value(gauge, "wan_offered", "Files that may be given to nodes on the internet.", nil, func(st Status) int64 { return int64(st.WAN.Offered) })
 	value(gauge, "lan_peers", "Other nodes of the local network.", nil, func(st Status) int64 { return int64(len(st.LAN.Peers)) })
 	value(gauge, "store_blobs", "Files in the store.", nil, func(st Status) int64 { return int64(st.Store.Blobs) })
 	value(gauge, "store_bytes", "Bytes in the store.", nil, func(st Status) int64 { return st.Store.Bytes })
@@ -40,6 +42,13 @@ func (s *Server) metrics() http.Handler {
 	value(gauge, "transfers", "Transfers under way.", nil, func(st Status) int64 { return int64(len(st.Transfers)) })
 	value(gauge, "uptime_seconds", "Seconds since the node started.", nil, func(st Status) int64 { return st.UptimeS })
 	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
+}
+
+func oneIf(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // metric is one number with fixed labels. prometheus's own function metrics

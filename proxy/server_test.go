@@ -133,6 +133,7 @@ func TestMetrics(t *testing.T) {
 		`apt_dht_bytes_from_total{source="store"} 0`, `apt_dht_bytes_from_total{source="mirror"} 0`,
 		`apt_dht_bytes_to_total{client="apt"} 0`,
 		"apt_dht_store_blobs 0", "apt_dht_store_bytes 0", "apt_dht_index_origins 0", "apt_dht_index_files 0", "apt_dht_transfers 0",
+		"apt_dht_wan_reachable 0", "apt_dht_wan_offered 0",
 	} {
 		if !slices.Contains(lines, want) {
 			t.Errorf("there is no %s in\n%s", want, got.body)

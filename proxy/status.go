@@ -29,6 +29,8 @@ type Status struct {
 
 // LANStatus tells of the other nodes of the local network.
 type LANStatus struct {
+	// Mode is ModeOn or ModeOff.
+	Mode  string           `json:"mode"`
 	Peers []lan.PeerStatus `json:"peers"`
 }
 
@@ -72,7 +74,7 @@ func (s *Server) status() Status {
 		Version:   s.cfg.Version,
 		UptimeS:   int64(time.Since(s.started) / time.Second),
 		Store:     StoreStatus{Blobs: blobs, Bytes: bytes, Quota: quota},
-		LAN:       LANStatus{Peers: []lan.PeerStatus{}},
+		LAN:       LANStatus{Mode: ModeOff, Peers: []lan.PeerStatus{}},
 		DHT:       s.cfg.Internet.dhtStatus(),
 		WAN:       s.cfg.Internet.wanStatus(),
 		BytesFrom: BytesFrom{Store: fromStore, LAN: s.cfg.Fetch.BytesFromLAN(), WAN: s.cfg.Fetch.BytesFromWAN(), Mirror: s.cfg.Fetch.BytesFromMirror()},
@@ -82,6 +84,7 @@ func (s *Server) status() Status {
 	}
 	st.BytesTo.WAN = st.WAN.BytesTo
 	if s.cfg.LAN != nil {
+		st.LAN.Mode = ModeOn
 		st.LAN.Peers = append(st.LAN.Peers, s.cfg.LAN.Peers()...)
 		st.BytesTo.LAN = s.cfg.LAN.BytesTo()
 	}

@@ -110,6 +110,9 @@ func (c *serveCmd) Run(ctx context.Context, io *streams) error {
 	if err != nil {
 		return err
 	}
+	if err := refuseForeign(cfg.DataDir); err != nil {
+		return err
+	}
 	return serve(ctx, cfg, c.logger(io.err))
 }
 
@@ -119,7 +122,7 @@ func (c *verifyCmd) Run(ctx context.Context, io *streams) error {
 	if err != nil {
 		return err
 	}
-	if err := becomeOwner(cfg.DataDir); err != nil {
+	if err := useStore(cfg.DataDir); err != nil {
 		return err
 	}
 	return verifyStore(ctx, cfg, c.logger(io.err), io.out)
@@ -131,7 +134,7 @@ func (c *gcCmd) Run(ctx context.Context, io *streams) error {
 	if err != nil {
 		return err
 	}
-	if err := becomeOwner(cfg.DataDir); err != nil {
+	if err := useStore(cfg.DataDir); err != nil {
 		return err
 	}
 	return gcStore(ctx, cfg, c.logger(io.err), io.out)

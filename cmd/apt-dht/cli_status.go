@@ -58,7 +58,7 @@ func printStatus(w io.Writer, s *proxy.Status) error {
 	row("transfers", "%d", len(s.Transfers))
 	row("to the LAN", "%s", humanBytes(s.BytesTo.LAN))
 	row("to the internet", "%s", humanBytes(s.BytesTo.WAN))
-	row("DHT", "%d nodes, %d files offered, %d announced", s.DHT.Nodes, s.WAN.Offered, s.DHT.Announced)
+	row("DHT", "%s %d files offered, %d announced", dhtNodes(s), s.WAN.Offered, s.DHT.Announced)
 	row("from outside", "%s", s.WAN.Reach)
 	row("router", "%s", s.WAN.Router)
 	row("nodes on the LAN", "%d", len(s.LAN.Peers))
@@ -66,6 +66,14 @@ func printStatus(w io.Writer, s *proxy.Status) error {
 		row("  "+p.ID, "%s, %s from it, %s to it%s", p.Addr, humanBytes(p.BytesFrom), humanBytes(p.BytesTo), troubleWith(&p))
 	}
 	return table.Flush()
+}
+
+// dhtNodes says how many are known, or why there are none.
+func dhtNodes(s *proxy.Status) string {
+	if s.DHT.Trouble == "" {
+		return fmt.Sprintf("%d nodes,", s.DHT.Nodes)
+	}
+	return fmt.Sprintf("%d nodes: %s (see apt-dht doctor);", s.DHT.Nodes, s.DHT.Trouble)
 }
 
 // troubleWith says what is wrong with a node.

@@ -87,7 +87,7 @@ func loadConfig(named, fallback string) (map[string]any, error) {
 func parseConfig(path string, body []byte) (map[string]any, error) {
 	var raw map[string]any
 	if err := toml.Unmarshal(body, &raw); err != nil {
-		return nil, explain(path, err)
+		return nil, explain(path, nil, err)
 	}
 	values := make(map[string]any, len(raw))
 	for key, value := range raw {
@@ -103,7 +103,7 @@ func parseConfig(path string, body []byte) (map[string]any, error) {
 	var checked settings
 	err := toml.NewDecoder(bytes.NewReader(body)).DisallowUnknownFields().Decode(&checked)
 	if err != nil {
-		return nil, explain(path, err)
+		return nil, explain(path, values, err)
 	}
 	return values, nil
 }
@@ -140,12 +140,13 @@ func isStrings(v any) bool {
 	return ok && !slices.ContainsFunc(list, func(e any) bool { return !isString(e) })
 }
 
-// explain says in the user's words what the TOML decoder found wrong.
-func explain(path string, err error) error {
+// explain says in the user's words what the TOML decoder found wrong with a file
+// that has these values, as far as they could be read.
+func explain(path string, values map[string]any, err error) error {
 	if unknown := (*toml.StrictMissingError)(nil); errors.As(err, &unknown) {
 		var all []error
 		for i := range unknown.Errors {
-			all = append(all, unknownKey(path, &unknown.Errors[i]))
+			all = append(all, unknownKey(path, values, &unknown.Errors[i]))
 		}
 		return errors.Join(all...)
 	}
@@ -161,10 +162,22 @@ func explain(path string, err error) error {
 	return fmt.Errorf("%s:%d: %s: %s", path, line, strings.Join(wrong.Key(), "."), message)
 }
 
-func unknownKey(path string, err *toml.DecodeError) error {
+func unknownKey(path string, values map[string]any, err *toml.DecodeError) error {
 	line, _ := err.Position()
 	key := strings.Join(err.Key(), ".")
+	if len(err.Key()) > 0 && isSection(values[strings.ToLower(err.Key()[0])]) {
+		return fmt.Errorf("%s:%d: unknown key %q: there are no sections in this file: write the keys by themselves, as in quota = \"20GiB\"", path, line, key)
+	}
 	return fmt.Errorf("%s:%d: unknown key %q: the nearest valid key is %q", path, line, key, nearest(key, configKeys()))
+}
+
+// isSection tells [section], [[section]] and section.key = … from a plain value.
+func isSection(v any) bool {
+	if list, ok := v.([]any); ok && len(list) > 0 {
+		v = list[0]
+	}
+	_, ok := v.(map[string]any)
+	return ok
 }
 
 // configKeys returns the valid keys in the order of the settings.

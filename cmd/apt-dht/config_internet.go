@@ -3,15 +3,14 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
-	"strings"
 
 	"apt-dht/dht"
-	"apt-dht/index"
 )
 
 // dhtSettings are what a command that takes part in the DHT can be told.
@@ -31,7 +30,7 @@ type internetSettings struct {
 // sharingSettings are what serve is told besides.
 type sharingSettings struct {
 	DHT        bool         `toml:"dht" default:"true" negatable:"" placeholder:"false" help:"Fetch files of public repositories also from nodes on the internet, and give to them; it shows them which files this node has (${default})."`
-	DHTExclude []repository `toml:"dht-exclude" placeholder:"HOST[/PATH]" help:"Repositories whose files are neither looked for on the internet nor given to it. Repeatable."`
+	DHTExclude repositories `toml:"dht-exclude" placeholder:"HOST[/PATH]" help:"Repositories whose files are neither looked for on the internet nor given to it. Repeatable."`
 }
 
 // internetConfig is a node's part in the DHT.
@@ -105,30 +104,22 @@ type bytesPerSec struct{ byteSize }
 // whoever gets less looks elsewhere.
 const minUpload = 50_000
 
-// UnmarshalText reads a size, of at least minUpload.
+// UnmarshalText reads a size, with "/s" or without, of at least minUpload.
 func (r *bytesPerSec) UnmarshalText(text []byte) error {
-	if err := r.byteSize.UnmarshalText(text); err != nil {
-		return err
-	}
-	if r.bytes < minUpload {
+	size := bytes.TrimSuffix(bytes.TrimSpace(text), []byte("/s"))
+	err := r.byteSize.UnmarshalText(size)
+	switch {
+	case err == nil && r.bytes < minUpload, err != nil && isZero(size):
 		return fmt.Errorf("%q is too slow for anybody: give 50kB or more, or turn the internet off with --dht=false", text)
+	case err != nil:
+		return fmt.Errorf("%q is not a size per second: give a number with kB, MB or GB, as 500kB or 2MB; 10GB is as good as no limit", text)
 	}
 	return nil
 }
 
-// repository is a host, or what is below a path of it, as the index names it.
-type repository struct{ name string }
-
-// UnmarshalText reads HOST or HOST/PATH, with or without the scheme.
-func (r *repository) UnmarshalText(text []byte) error {
-	url := string(text)
-	if !strings.Contains(url, "://") {
-		url = "http://" + url
-	}
-	name, err := index.NameOf(url)
-	if err != nil || strings.ContainsAny(url, "?#@ \t") {
-		return fmt.Errorf("%q is not a repository: give HOST or HOST/PATH, as packages.example/internal", text)
-	}
-	r.name = strings.TrimRight(name, "/")
-	return nil
+// isZero tells 0, 0kB and 0.0 from what is no size.
+func isZero(size []byte) bool {
+	digits := bytes.TrimRight(size, "kKmMgGtTiIbB ")
+	number, err := strconv.ParseFloat(string(digits), 64)
+	return err == nil && number == 0
 }

@@ -118,6 +118,7 @@ func detect(ctx context.Context, args []string, stdout, stderr io.Writer) (answe
 func (c *detectCmd) detector(log *slog.Logger) *detector {
 	d := &detector{own: ownAddrs(c.Listen), hosts: "/etc/hosts", book: openNotebook(log), waits: usualWaits(), log: log}
 	if !c.MDNS {
+		log.Debug("other machines' proxies are not looked for: --mdns=false")
 		return d
 	}
 	links, err := discovery.LocalLinks(c.MDNSInterface, log)

@@ -73,9 +73,12 @@ func (d *detector) choose(ctx context.Context, url string) string {
 	if addr, ok := d.ownNode(ctx, t, n); ok {
 		return "http://" + addr
 	}
-	if through == throughOwn || d.links == nil {
+	if through == throughOwn {
 		d.log.Debug("other machines' proxies are not for this repository", "host", t.host)
 		return direct
+	}
+	if d.links == nil {
+		return direct // why, has been logged
 	}
 	if addr, ok := d.officeProxy(ctx, t, n); ok {
 		return "http://" + addr

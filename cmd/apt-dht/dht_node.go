@@ -84,6 +84,7 @@ func bootstrapNode(ctx context.Context, cfg internetConfig, dir string, log *slo
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return node.Run(ctx) })
+	group.Go(func() error { return newLookout(cfg, open.port, node, log).run(ctx) })
 	group.Go(func() error { return watchOutside(ctx, node, open.port, log) })
 	log.Info("ready: other nodes join the DHT with this flag", "flag", "--dht-bootstrap "+joinAt(cfg.Listen, open), "private", cfg.Private)
 	notify(log, ready)

@@ -62,11 +62,13 @@ type doctor struct {
 	// node is what the node told of itself once asked is closed. Nil: there is none.
 	node  *proxy.Status
 	asked chan struct{}
+	// ask asks the nodes of the DHT to begin with.
+	ask func(ctx context.Context, cfg internetConfig, own string) []bootstrapTry
 }
 
 // Run prints what all checks find.
 func (c *doctorCmd) Run(ctx context.Context, io *streams) error {
-	d := &doctor{settings: c.settings, unusable: c.unusable, asked: make(chan struct{})}
+	d := &doctor{settings: c.settings, unusable: c.unusable, asked: make(chan struct{}), ask: tryBootstrap}
 	var err error
 	if d.cfg, err = c.settings.config(); err != nil && d.unusable == nil {
 		d.unusable = err
@@ -101,7 +103,7 @@ func (d *doctor) examine(ctx context.Context) []finding {
 	checks := []check{
 		{"configuration", d.checkConfig}, {"node", d.checkNode}, {"listening", d.checkListen}, {"apt", d.checkApt},
 		{"sources", d.checkSources}, {"mirror", d.checkMirror}, {"clock", d.checkClock}, {"data directory", d.checkData},
-		{"local network", d.checkLAN}, {"DHT", d.checkDHT},
+		{"local network", d.checkLAN}, {"DHT", d.checkDHT}, {"flags", d.checkFlags},
 	}
 	results := make([][]finding, len(checks))
 	var wg sync.WaitGroup

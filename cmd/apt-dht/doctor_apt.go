@@ -223,7 +223,7 @@ func (d *doctor) checkSources(context.Context) []finding {
 	}
 	switch {
 	case len(seen) == 0:
-		return one(warn, what, "none in "+d.cfg.AptEtc, "")
+		return one(warn, what, "none in "+d.cfg.AptEtc, "apt has nothing to fetch; is --apt-etc right?")
 	case len(tunnelled) > 0:
 		return one(warn, what, fmt.Sprintf("%d of %d repositories are https, which is only passed through: %s", len(tunnelled), len(seen), strings.Join(tunnelled, " ")),
 			"to have them cached write them as "+strings.Replace(tunnelled[0], "https://", "http://HTTPS///", 1))

@@ -23,6 +23,9 @@ func (d *doctor) checkData(ctx context.Context) []finding {
 	const what = "data directory"
 	dir := d.dataDir()
 	info, err := os.Stat(dir)
+	if errors.Is(err, fs.ErrNotExist) && d.answered(ctx) {
+		return one(warn, what, dir+" does not exist: the node keeps its files elsewhere", "name its directory with --data-dir")
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return one(warn, what, dir+" does not exist yet", "serve makes it when it starts")
 	}

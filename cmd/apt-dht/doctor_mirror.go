@@ -13,8 +13,11 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
+
+	"apt-dht/index/trust"
 )
 
 const (
@@ -29,6 +32,9 @@ const (
 func (d *doctor) checkMirror(ctx context.Context) []finding {
 	const what = "mirror"
 	at, ok := d.firstRelease()
+	if !ok && d.withPasswords() {
+		return one(warn, what, "not tried: the http sources have passwords in their lines, and those are not tried", "")
+	}
 	if !ok {
 		return one(warn, what, "no http source to try", "")
 	}
@@ -68,6 +74,13 @@ func (d *doctor) firstRelease() (string, bool) {
 		return strings.TrimSuffix(s.URI, "/") + "/" + strings.TrimPrefix(suite, "/") + "InRelease", true
 	}
 	return "", false
+}
+
+// withPasswords tells whether a source that a node can fetch has a login in its line.
+func (d *doctor) withPasswords() bool {
+	return d.etc != nil && slices.ContainsFunc(d.etc.Sources(), func(s trust.Source) bool {
+		return s.Credentials && strings.HasPrefix(s.URI, "http://")
+	})
 }
 
 // fetchThrough fetches a URL by the node.

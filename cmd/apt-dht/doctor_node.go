@@ -82,11 +82,15 @@ func isLoopbackListen(addr string) bool {
 // checkLAN tells who is there, or why nobody may be.
 func (d *doctor) checkLAN(ctx context.Context) []finding {
 	const what = "local network"
-	if !d.cfg.LAN.MDNS && len(d.cfg.LAN.Peers) == 0 {
+	wanted := d.cfg.LAN.MDNS || len(d.cfg.LAN.Peers) > 0
+	answered := d.answered(ctx)
+	switch {
+	case !wanted && !(answered && d.node.LAN.Mode == proxy.ModeOn):
 		return one(good, what, "no part in it, as configured (--mdns=false)", "")
-	}
-	if !d.answered(ctx) {
+	case !answered:
 		return one(warn, what, "not known without a node", "")
+	case d.node.LAN.Mode == proxy.ModeOff:
+		return one(warn, what, "the node has no part in it", "was it started with --mdns=false, or with a --listen address of this machine alone?")
 	}
 	if peers := d.node.LAN.Peers; len(peers) > 0 {
 		return lanPeers(what, d.node)
@@ -127,48 +131,4 @@ func lanPeers(what string, s *proxy.Status) []finding {
 		return one(warn, what, found+"; "+strings.Join(bad, "; "), "look at those machines: does a firewall let TCP 9977 in?")
 	}
 	return one(good, what, found, "")
-}
-
-// checkDHT tells how the node stands with the internet.
-func (d *doctor) checkDHT(ctx context.Context) []finding {
-	const what, reach = "DHT", "reached from outside"
-	if !d.cfg.DHT {
-		return one(good, what, "no part in it, as configured (--dht=false)", "")
-	}
-	if !d.answered(ctx) {
-		return one(warn, what, "not known without a node", "")
-	}
-	s := d.node
-	if s.DHT.PacketsOut == 0 && s.DHT.PacketsIn == 0 && s.DHT.Nodes == 0 && s.WAN.Checked.IsZero() && s.WAN.Port == 0 && s.DHT.Offered == 0 {
-		return d.noDHT(what)
-	}
-	nodes := finding{good, what, fmt.Sprintf("nodes known: %d; files offered: %d", s.DHT.Nodes, s.WAN.Offered), ""}
-	switch {
-	case s.DHT.Nodes > 0:
-	case time.Duration(s.UptimeS)*time.Second < settling:
-		nodes = finding{warn, what, "no node known yet", "the node has just started: look again in a minute"}
-	case s.DHT.PacketsIn == 0:
-		nodes = finding{warn, what, "no node known, and not one packet has come", "does a firewall block UDP, or DNS the names of the nodes to begin with (--dht-bootstrap)?"}
-	default:
-		nodes = finding{warn, what, "no node known", "are the nodes to begin with (--dht-bootstrap) those of this DHT, and running?"}
-	}
-	outside := finding{good, reach, s.WAN.Reach, ""}
-	if !s.WAN.Reachable {
-		outside.Grade = warn
-		if !d.cfg.Internet.Private {
-			outside.ToDo = "the router: " + s.WAN.Router
-		}
-	}
-	return []finding{nodes, outside}
-}
-
-// noDHT is for a node without a part in the DHT though the configuration wants
-// it: its port was taken, or it has other flags.
-func (d *doctor) noDHT(what string) []finding {
-	_, port, _ := net.SplitHostPort(d.cfg.Internet.Listen)
-	if port == "" {
-		_, port, _ = net.SplitHostPort(defaultWAN)
-	}
-	return one(warn, what, fmt.Sprintf("%s; port %s is %s", d.node.WAN.Reach, port, portOwners("/proc", "tcp", port)),
-		"free that port or name another with --wan-listen, and restart the node")
 }

@@ -34,7 +34,10 @@ func newDoctor(t *testing.T, change func(*settings)) *doctor {
 	}
 	asked := make(chan struct{})
 	close(asked)
-	return &doctor{cfg: cfg, settings: s, asked: asked}
+	return &doctor{cfg: cfg, settings: s, asked: asked, ask: func(context.Context, internetConfig, string) []bootstrapTry {
+		t.Error("nodes of the DHT are asked")
+		return nil
+	}}
 }
 
 // want fails the test unless there is a finding of that grade that says all of it.
@@ -163,6 +166,11 @@ func TestCheckSources(t *testing.T) {
 		load(list, "# none\n"+text+"\n")
 		want(t, text, d.checkSources(t.Context()), grade)
 	}
+	load(list, "")
+	want(t, "nothing to fetch", d.checkSources(t.Context()), warn, "none in ", "apt has nothing to fetch; is --apt-etc right?")
+	want(t, "nothing to try", d.checkMirror(t.Context()), warn, "no http source to try")
+	load(list, "deb http://me:secret@a.example/debian stable main\n")
+	want(t, "a password", d.checkMirror(t.Context()), warn, "sources have passwords in their lines")
 	dir := filepath.Join(d.cfg.AptEtc, "sources.list.d")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -191,6 +199,9 @@ func TestCheckLAN(t *testing.T) {
 	want(t, "no node", d.checkLAN(t.Context()), warn, "not known without a node")
 	d.node = &proxy.Status{UptimeS: 3600}
 	want(t, "nobody", d.checkLAN(t.Context()), warn, "no other node found", "UDP 5353", "--lan-peer")
+	d.node.LAN.Mode = proxy.ModeOff
+	want(t, "no part in it", d.checkLAN(t.Context()), warn, "the node has no part in it", "--mdns=false")
+	d.node.LAN.Mode = proxy.ModeOn
 	d.node.UptimeS = 5
 	want(t, "just started", d.checkLAN(t.Context()), warn, "look again in a minute")
 	at := netip.MustParseAddrPort("10.0.0.7:9977")
@@ -198,24 +209,6 @@ func TestCheckLAN(t *testing.T) {
 	want(t, "one", d.checkLAN(t.Context()), good, "other nodes: 1")
 	d.node.LAN.Peers = append(d.node.LAN.Peers, lan.PeerStatus{Addr: at}, lan.PeerStatus{Addr: at, Alive: true, Liar: "it lied"})
 	want(t, "bad ones", d.checkLAN(t.Context()), warn, "other nodes: 3; 10.0.0.7:9977, does not answer; 10.0.0.7:9977, set aside: it lied")
-}
-
-func TestCheckDHT(t *testing.T) {
-	d := newDoctor(t, func(s *settings) { s.DHT = true })
-	want(t, "no node", d.checkDHT(t.Context()), warn, "not known without a node")
-	d.node = &proxy.Status{UptimeS: 3600}
-	d.node.WAN.Reach, d.node.WAN.Router = "nobody tried", "no router"
-	want(t, "no part in it", d.checkDHT(t.Context()), warn, "nobody tried; port 9978 is", "--wan-listen")
-	d.node.DHT.PacketsOut = 100
-	want(t, "UDP blocked", d.checkDHT(t.Context()), warn, "not one packet has come", "block UDP")
-	want(t, "and so not reached", d.checkDHT(t.Context()), warn, "reached from outside: nobody tried – the router: no router")
-	d.node.DHT.PacketsIn = 1
-	want(t, "another DHT", d.checkDHT(t.Context()), warn, "--dht-bootstrap")
-	d.node.UptimeS = 5
-	want(t, "just started", d.checkDHT(t.Context()), warn, "look again in a minute")
-	d.node.DHT.Nodes, d.node.WAN.Reachable, d.node.WAN.Offered = 7, true, 3
-	want(t, "fine", d.checkDHT(t.Context()), good, "nodes known: 7; files offered: 3")
-	want(t, "reached", d.checkDHT(t.Context()), good, "reached from outside: nobody tried")
 }
 
 func TestCheckListen(t *testing.T) {
@@ -272,5 +265,7 @@ func TestCheckData(t *testing.T) {
 	}
 	want(t, "no right", d.checkData(t.Context()), fail, "may not be written to by its owner")
 	d.cfg.DataDir += "/none"
+	want(t, "not that of the node", d.checkData(t.Context()), warn, "does not exist: the node keeps its files elsewhere", "--data-dir")
+	d.node = nil
 	want(t, "no directory", d.checkData(t.Context()), warn, "does not exist yet")
 }

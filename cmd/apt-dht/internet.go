@@ -26,6 +26,7 @@ type internet struct {
 	dht     *dht.Node
 	wan     *wan.Node
 	router  *nat.Mapper // nil: none is asked for a port
+	lookout *lookout
 	log     *slog.Logger
 }
 
@@ -47,11 +48,13 @@ func newInternet(cfg internetConfig, open *sockets, files wan.Config, nodes stri
 		Reachable: i.reachable,
 		NodesFile: nodes,
 		Rows:      rows,
+		Uncounted: []dht.Key{wan.HelpersKey},
 		Log:       log,
 	})
 	if err != nil {
 		return nil, err
 	}
+	i.lookout = newLookout(cfg, open.port, i.dht, log)
 	files.DHT = i.dht
 	files.Private = cfg.Private
 	files.UploadLimit = cfg.UploadLimit
@@ -109,6 +112,7 @@ func (i *internet) run(ctx context.Context, handler http.Handler) error {
 	i.log.Info("listening for other nodes on the internet", "port", i.sockets.port, "private", i.cfg.Private)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return i.dht.Run(ctx) })
+	group.Go(func() error { return i.lookout.run(ctx) })
 	group.Go(func() error { return i.wan.Run(ctx) })
 	group.Go(func() error { return i.wan.Serve(ctx, i.sockets.tcp, handler) })
 	if i.router != nil {
@@ -121,6 +125,8 @@ func (i *internet) run(ctx context.Context, handler http.Handler) error {
 func (i *internet) dhtStatus() proxy.DHTStatus {
 	s := i.dht.Stats()
 	return proxy.DHTStatus{
+		Mode:      i.cfg.mode(),
+		Trouble:   i.lookout.trouble(),
 		Nodes:     s.GoodNodes,
 		Announced: s.Announced,
 		Offered:   s.Offered,

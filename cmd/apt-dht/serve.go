@@ -70,7 +70,10 @@ func serve(ctx context.Context, cfg serveConfig, log *slog.Logger) error {
 		closeAll(open)
 		return err
 	}
-	defer n.close()
+	defer func() {
+		n.close()
+		log.Info("stopped")
+	}()
 	return n.run(ctx, open)
 }
 

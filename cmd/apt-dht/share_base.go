@@ -75,8 +75,9 @@ func tellUsers(ctx context.Context, cfg shareConfig, log *slog.Logger, out io.Wr
 	default:
 		log.Info("--base-uri serves this directory", "url", cfg.Base.url.String(), "compared", sample)
 	}
+	served := err == nil
 	warnPrivate(ctx, cfg, log)
-	_, err = io.WriteString(out, usersLines(cfg, sample))
+	_, err = io.WriteString(out, usersLines(cfg, sample, served))
 	return err
 }
 
@@ -193,15 +194,20 @@ func warnPrivate(ctx context.Context, cfg shareConfig, log *slog.Logger) {
 }
 
 // usersLines are what users of the repository are to write, as far as the file
-// that was looked at tells.
-func usersLines(cfg shareConfig, sample string) string {
+// that was looked at tells. served: Base was seen to have it.
+func usersLines(cfg shareConfig, sample string, served bool) string {
 	base := cfg.Base.url.String()
 	if cfg.Base.url.Scheme == "https" {
 		base = "http://HTTPS///" + strings.TrimPrefix(base, "https://")
 	}
 	var b strings.Builder
-	if line, ok := sourcesLine(cfg.Dir, sample, base); ok {
+	switch line, ok := sourcesLine(cfg.Dir, sample, base); {
+	case !ok:
+		fmt.Fprintf(&b, "There is no InRelease file here: the sources line is the one that your users have.\n")
+	case served:
 		fmt.Fprintf(&b, "In your users' sources.list:\n    %s\n", line)
+	default:
+		fmt.Fprintf(&b, "Once that URL serves this directory, in your users' sources.list:\n    %s\n", line)
 	}
 	fmt.Fprintf(&b, "In their /etc/apt/apt.conf.d/30apt-dht, with 'apt-dht serve' running there:\n    Acquire::http::Proxy \"http://127.0.0.1:9977\";\n")
 	if cfg.Internet.Private {

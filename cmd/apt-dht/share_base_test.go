@@ -113,6 +113,9 @@ func TestTellUsers(t *testing.T) {
 	defer server.Close()
 
 	log, users := told(t, dir, server.URL+"/debian/", true)
+	if !strings.HasPrefix(users, "In your users' sources.list:\n") {
+		t.Errorf("users are told %s", users)
+	}
 	if !strings.Contains(log, "--base-uri serves this directory") || strings.Contains(log, "WARN") {
 		t.Errorf("the log is %s", log)
 	}
@@ -124,8 +127,12 @@ func TestTellUsers(t *testing.T) {
 	if log, _ := told(t, dir, server.URL+"/debian", false); !strings.Contains(log, "private address") {
 		t.Errorf("a private address is not told of: %s", log)
 	}
-	if log, _ := told(t, dir, server.URL, true); !strings.Contains(log, "404 Not Found, though") {
-		t.Errorf("a wrong directory is not noticed: %s", log)
+	log, users = told(t, dir, server.URL, true)
+	if !strings.Contains(log, "404 Not Found, though") || !strings.HasPrefix(users, "Once that URL serves this directory, in your users' sources.list:\n") {
+		t.Errorf("a wrong directory is not noticed: %s%s", log, users)
+	}
+	if _, users := told(t, filepath.Join(dir, "pool"), server.URL+"/debian/pool", true); !strings.HasPrefix(users, "There is no InRelease file here: the sources line is the one that your users have.\n") {
+		t.Errorf("without a Release file: %s", users)
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 func init() {
 	scenarios["Share"] = shareAndFind
 	scenarios["SharedTwice"] = sharedTwice
+	scenarios["ShareOfNothing"] = shareOfNothing
 	scenarios["DHTNodePortTaken"] = dhtNodePortTaken
 }
 
@@ -215,6 +216,16 @@ func sharedTwice(t *testing.T, w *world) {
 	args := []string{"share", "--wan-listen", "127.0.0.1:0", "--dht-private", "--data-dir", t.TempDir(), t.TempDir()}
 	startDaemon(t, args...).says("(listening)")
 	wantRefused(t, aptDHT(t, args...), "is being shared already: stop the other 'apt-dht share' first")
+}
+
+// shareOfNothing: a share that gives nothing does not look like one that works.
+func shareOfNothing(t *testing.T, w *world) {
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "pool", "a.deb"), []byte("a"))
+	check(t, os.Chmod(filepath.Join(dir, "pool"), 0o750))
+	d := startDaemon(t, "share", "--wan-listen", "127.0.0.1:0", "--dht-private", "--data-dir", t.TempDir(), dir)
+	d.says(`WARN msg="(not given).* files=0 directories=1 first=` + dir + `/pool`)
+	d.says(`WARN msg="(there is no file to give).*chmod -R o\+rX ` + dir)
 }
 
 // dhtNodePortTaken: unlike serve, a node of the DHT alone is nothing without its

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"apt-dht/store/inplace"
@@ -32,7 +33,9 @@ type reported struct {
 	hashing   time.Time     // how far the hashing is
 	files     inplace.Stats // when all were hashed
 	announced int           // when all were announced
-	empty     int           // how often there was nothing
+	empty     int           // how often in a row there was nothing
+	nothing   bool          // that there is nothing
+	private   bool          // that something is left out
 	many      bool          // there are more files than are announced
 	reach     string
 	router    string
@@ -61,6 +64,22 @@ func (s *sharer) report(ctx context.Context) error {
 func (s *sharer) reportFiles(told *reported) {
 	st := s.set.Stats()
 	notify(s.log, statusLine(s.line(st)))
+	s.tellPrivate(told, st)
+	s.tellFiles(told, st)
+}
+
+// tellPrivate tells of what is left out when it comes to that.
+func (s *sharer) tellPrivate(told *reported, st inplace.Stats) {
+	private := st.Private
+	some := private.First != ""
+	if some && !told.private {
+		s.log.Warn("not given, because not every user of this machine may read them",
+			"files", private.Files, "directories", private.Dirs, "first", filepath.Join(s.cfg.Dir, private.First))
+	}
+	told.private = some
+}
+
+func (s *sharer) tellFiles(told *reported, st inplace.Stats) {
 	switch {
 	case !st.Scanned || st.Waiting > 0:
 		if time.Since(told.hashing) >= hashingEvery {
@@ -68,22 +87,38 @@ func (s *sharer) reportFiles(told *reported) {
 			s.log.Info("hashing", "files_done", st.Files, "files_left", st.Waiting, "bytes_left", st.WaitingBytes)
 		}
 	case st.Files == 0:
-		if told.empty++; told.empty == emptyAfter {
-			s.log.Warn("there is no file to give: only those that every user of this machine may read are given", "dir", s.cfg.Dir)
+		s.tellNothing(told, st)
+	default:
+		told.empty, told.nothing = 0, false
+		st.Private = inplace.Private{}
+		if st != told.files {
+			told.files = st
+			s.log.Info("all files are hashed, and offered", "files", st.Files, "blobs", st.Blobs, "bytes", st.Bytes)
 		}
-	case st != told.files:
-		told.files = st
-		s.log.Info("all files are hashed, and offered", "files", st.Files, "blobs", st.Blobs, "bytes", st.Bytes)
 	}
 }
 
-// reportAnnounced tells how far other nodes know of the files. The DHT counts one
-// key more, under which nodes help each other.
+// tellNothing tells that there is nothing: at once where the scan saw it, else when
+// it stays so.
+func (s *sharer) tellNothing(told *reported, st inplace.Stats) {
+	told.empty++
+	if told.nothing || !st.Empty && told.empty < emptyAfter {
+		return
+	}
+	told.nothing = true
+	advice := "is it the right directory?"
+	if st.Private.First != "" {
+		advice = "chmod -R o+rX " + s.cfg.Dir
+	}
+	s.log.Warn("there is no file to give: only those that every user of this machine may read are given", "dir", s.cfg.Dir, "advice", advice)
+}
+
+// reportAnnounced tells how far other nodes know of the files.
 func (s *sharer) reportAnnounced(told *reported) {
 	st := s.internet.dht.Stats()
-	if st.Announced == st.Offered && st.Announced > 1 && st.Announced != told.announced {
+	if st.Announced == st.Offered && st.Announced > 0 && st.Announced != told.announced {
 		told.announced = st.Announced
-		s.log.Info("all files are announced", "announced", st.Announced-1)
+		s.log.Info("all files are announced", "announced", st.Announced)
 	}
 	if s.set.Stats().Blobs > mostAnnounced && !told.many {
 		told.many = true

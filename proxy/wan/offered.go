@@ -73,7 +73,7 @@ func (n *Node) Gone(d Digest) {
 
 // offerAll offers what is there from earlier, and this node's help.
 func (n *Node) offerAll(ctx context.Context) error {
-	n.cfg.DHT.Offer(helpersKey, time.Now())
+	n.cfg.DHT.Offer(HelpersKey, time.Now())
 	if n.cfg.EachShareable == nil {
 		return nil
 	}

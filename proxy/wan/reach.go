@@ -17,9 +17,10 @@ import (
 	"apt-dht/proxy/peer"
 )
 
-// helpersKey is where nodes that can be reached are found in the DHT, to be asked
-// whether another can. It never has many: dht announces no key that has plenty.
-var helpersKey = keyOf(sha256.Sum256([]byte("apt-dht wan reach 1")))
+// HelpersKey is where nodes that can be reached are found in the DHT, to be asked
+// whether another can. It never has many: dht announces no key that has plenty. A
+// Node offers it besides its blobs (dht.Config.Uncounted).
+var HelpersKey = keyOf(sha256.Sum256([]byte("apt-dht wan reach 1")))
 
 const (
 	// firstCheck gives the DHT time to find other nodes.
@@ -262,7 +263,7 @@ func (n *Node) helpers(ctx context.Context, outside netip.AddrPort) iter.Seq[net
 				return
 			}
 		}
-		for addr := range n.cfg.DHT.Lookup(ctx, helpersKey) {
+		for addr := range n.cfg.DHT.Lookup(ctx, HelpersKey) {
 			if fits(addr) && !yield(addr) {
 				return
 			}

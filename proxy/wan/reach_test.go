@@ -64,11 +64,11 @@ func TestReachLiars(t *testing.T) {
 		return netip.MustParseAddrPort(s.Listener.Addr().String())
 	}
 	node := startNode(t, d, 1, nil)
-	d.put(helpersKey, says(true))
+	d.put(HelpersKey, says(true))
 	if v := node.check(t.Context(), node.addr); v != unknown {
 		t.Errorf("where one boasts the verdict is %d", v)
 	}
-	d.put(helpersKey, says(false))
+	d.put(HelpersKey, says(false))
 	if v := node.check(t.Context(), node.addr); v != unreached {
 		t.Errorf("where one denies the verdict is %d", v)
 	}
@@ -333,4 +333,25 @@ func TestWatchReach(t *testing.T) {
 		cancel()
 		<-ended
 	})
+}
+
+// In a DHT of one's own there is no router to tell of.
+func TestReachText(t *testing.T) {
+	outside := netip.MustParseAddrPort("10.4.0.2:9978")
+	for _, tt := range []struct {
+		private, known bool
+		want           string
+		router         bool
+	}{
+		{false, true, "cannot reach this one at 10.4.0.2:9978: it only downloads", true},
+		{false, false, "cannot reach this one at port 9978: it only downloads", true},
+		{true, true, "cannot reach this one at 10.4.0.2:9978: it only downloads. Let TCP and UDP port 9978 in through this machine's firewall", false},
+		{true, false, "cannot reach this one at port 9978: it only downloads. Let TCP", false},
+	} {
+		n := &Node{cfg: Config{Private: tt.private, Port: 9978}}
+		got := n.reachText(unreached, outside, tt.known)
+		if !strings.Contains(got, tt.want) || strings.Contains(got, "router") != tt.router {
+			t.Errorf("private %v, known %v: %s", tt.private, tt.known, got)
+		}
+	}
 }

@@ -61,22 +61,30 @@ func (n *Node) Status() Status {
 	outside, known := n.outside()
 	v, at := n.reach.found(outside)
 	s.Checked = at
-	s.Reach = reachText(v, outside, known, n.cfg.Port)
+	s.Reach = n.reachText(v, outside, known)
 	return s
 }
 
 // reachText is for people.
-func reachText(v verdict, outside netip.AddrPort, known bool, port uint16) string {
+func (n *Node) reachText(v verdict, outside netip.AddrPort, known bool) string {
+	port := n.cfg.Port
+	const denied = "other nodes have tried, and cannot reach this one at "
 	switch {
 	case v == reached && known:
 		return fmt.Sprintf("other nodes reach this one at %s", outside)
 	case v == reached:
 		return fmt.Sprintf("other nodes reach this one at TCP port %d", port)
+	case v == unreached && n.cfg.Private: // there is no router to speak of
+		at := fmt.Sprintf("port %d", port)
+		if known {
+			at = outside.String()
+		}
+		return denied + fmt.Sprintf("%s: it only downloads. Let TCP and UDP port %d in through this machine's firewall, and those between", at, port)
 	case v == unreached && known:
-		return fmt.Sprintf("other nodes have tried, and cannot reach this one at %s: it only downloads. "+
+		return denied + fmt.Sprintf("%s: it only downloads. "+
 			"Let TCP and UDP port %d in through this machine's firewall, and forward port %d to it on the router", outside, port, outside.Port())
 	case v == unreached:
-		return fmt.Sprintf("other nodes have tried, and cannot reach this one at port %d: it only downloads. "+
+		return denied + fmt.Sprintf("port %d: it only downloads. "+
 			"Forward TCP and UDP port %d to this machine on the router, or turn on UPnP or NAT-PMP there", port, port)
 	case known:
 		return fmt.Sprintf("other nodes should reach this one at %s; none has tried yet", outside)
