@@ -23,7 +23,7 @@ const (
 	lookAgainFirst = 2 * time.Hour
 	lookAgainLast  = 24 * time.Hour
 	// retryAfter is when a key is tried again that no node took.
-	retryAfter = 2 * time.Minute
+	retryAfter = 30 * time.Second
 	// rarityWorth is how much newer a key must be to stand before one with half
 	// its peers.
 	rarityWorth = 6 * time.Hour

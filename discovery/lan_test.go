@@ -207,7 +207,9 @@ func TestHostilePackets(t *testing.T) {
 	waitFor(t, "the flood", func() bool { return sent.Load() > 1000 })
 	n := lan.host("10.77.0.2/24").node(nodeConfig{ID: testID(1), Port: 9977})
 	waitFor(t, "the node is known in spite of the flood", func() bool { return victim.knows(testID(1)) })
-	inTime(t, "the node is known in spite of the flood", victim.since(testID(1)).Sub(n.started))
+	if took := victim.since(testID(1)).Sub(n.started); took > 3*noticed { // the flood has a core of its own
+		t.Errorf("the node is known in spite of the flood only after %v", took)
+	}
 	seen := sent.Load()
 	waitFor(t, "more of the flood", func() bool { return sent.Load() > seen+3000 })
 	cancel()

@@ -109,7 +109,7 @@ func init() {
 // metCost what it adds afterwards, beside what busy CPUs do.
 const (
 	lyingCost = 2500 * time.Millisecond
-	metCost   = 500 * time.Millisecond
+	metCost   = time.Second
 )
 
 // liedTo is a machine that the DHT sends to a peer, and one beside it without DHT.

@@ -120,7 +120,7 @@ func TestAptsFiles(t *testing.T) {
 			return w
 		}, nil)
 		t.Logf("%d strangers: %.1f %% in %v, without them %v", strangers, 100*share, took, without)
-		if share < least || took > without*115/100 {
+		if share < least || took > without*125/100 {
 			t.Errorf("%d strangers: only %.1f %% came from them, in %v (%v)", strangers, 100*share, took, without)
 		}
 	}

@@ -45,14 +45,15 @@ type drawnReader struct {
 type mirrorKind struct {
 	name   string
 	good   bool                                      // everything comes from it
+	begins bool                                      // something comes from it, so that a reader waits for the rest
 	serves func(data []byte, n int) http.HandlerFunc // n: where a first answer ends that is cut
 }
 
 var mirrorKinds = []mirrorKind{
-	{"serves all", true, func(data []byte, _ int) http.HandlerFunc { return serving(data) }},
-	{"breaks and goes on", true, func(data []byte, n int) http.HandlerFunc { return breaking(data, n, serving(data)) }},
-	{"breaks for good", false, func(data []byte, n int) http.HandlerFunc { return breaking(data, n, refusing) }},
-	{"has nothing", false, func([]byte, int) http.HandlerFunc { return http.NotFound }},
+	{"serves all", true, true, func(data []byte, _ int) http.HandlerFunc { return serving(data) }},
+	{"breaks and goes on", true, true, func(data []byte, n int) http.HandlerFunc { return breaking(data, n, serving(data)) }},
+	{"breaks for good", false, true, func(data []byte, n int) http.HandlerFunc { return breaking(data, n, refusing) }},
+	{"has nothing", false, false, func([]byte, int) http.HandlerFunc { return http.NotFound }},
 }
 
 // breaking breaks after n bytes; rest answers who asks for the rest.
@@ -152,13 +153,19 @@ func (c *drawn) size() (n int64) {
 }
 
 // peersSuffice tells whether peers must bring everything where the mirror does not:
-// an honest one is fast enough, and never busy. Where others are slower, but not so
-// slow that they are left, a reader may be bored before it has got the last piece:
-// that is taken from one of them but once, by one that may be as slow.
+// an honest one is fast enough, and never busy. It may be late where others are
+// slower, but not so slow that they are left: a piece is taken from one of them but
+// once, by one that may be as slow. And a reader that has got a beginning is bored if
+// the rest is not whole within lanPatience: peers bring the end first, and a liar's
+// end may have to wait for the mirror to tell who is wrong.
 func (c *drawn) peersSuffice() bool {
-	good := func(p *drawnPeer) bool { return p.spoil == nil && p.most >= maxBodiesWAN }
-	slow := func(p *drawnPeer) bool { return p.rate < fastEnough }
-	return slices.ContainsFunc(c.peers, good) && !slices.ContainsFunc(c.peers, slow)
+	rate := int64(fastEnough)
+	if c.mirror.begins {
+		rate = max(rate, c.size()/int64(lanPatience/2/time.Second))
+	}
+	good := func(p *drawnPeer) bool { return p.spoil == nil && p.most >= maxBodiesWAN && p.rate >= rate }
+	bad := func(p *drawnPeer) bool { return p.rate < fastEnough || p.liar && c.mirror.begins }
+	return slices.ContainsFunc(c.peers, good) && !slices.ContainsFunc(c.peers, bad)
 }
 
 func (c *drawn) String() string {
