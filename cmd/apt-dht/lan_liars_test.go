@@ -110,8 +110,9 @@ func init() {
 }
 
 // lieCost bounds what a liar adds to one apt run, whatever it does and however
-// many files are asked for. Without it the runs below take a second or two.
-const lieCost = 8 * time.Second
+// many files are asked for: half of what apt waits for a byte. Without it the runs
+// below take a second or two, and with it nine on an idle machine.
+const lieCost = 15 * time.Second
 
 // startWithLiar makes a site with one machine and a liar, so that each blob has
 // both for homes.
