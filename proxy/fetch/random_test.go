@@ -17,12 +17,13 @@ const (
 	// may take.
 	stay = 5 * time.Minute
 
-	// delay is what strangers may cost beside a mirror: they are waited for, and each
-	// that falls silent or slow is noticed only after a while. Where the mirror is
-	// faster than firstBudget per second, which is assumed of one that has not been
-	// measured, those that are slower than it may take coldStart more.
-	delay     = 3 * time.Second
-	coldStart = 3 * time.Second
+	// delay is what strangers may cost beside a mirror: they are waited for, for no
+	// longer than is drawn, and one that falls silent is noticed only after a while.
+	// Where the mirror is faster than firstBudget per second, which is assumed of one
+	// that has not been measured, those that are slower than it may take coldStart
+	// more.
+	delay     = 1500*time.Millisecond + peerSilence + grace
+	coldStart = 2 * time.Second
 
 	// fastEnough is the rate of a stranger, in bytes per second, that is to bring
 	// everything where no mirror does: four fifths of it count. Beside that it may
@@ -36,10 +37,10 @@ const (
 // byte, nobody honest is blamed, who stays gets the whole in time where it can be
 // had, and nothing is left of it all.
 func FuzzTransfer(f *testing.F) {
-	for seed := range uint64(95) {
+	for seed := range uint64(96) {
 		f.Add(seed)
 	}
-	for _, seed := range []uint64{289, 1931, 2656, 3554, 4136} { // took too long once
+	for _, seed := range []uint64{1931, 2656, 3554, 4136} { // took too long once
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, seed uint64) {
