@@ -155,7 +155,10 @@ func (h *lanHost) requestWithin(limit time.Duration, method, url string, header 
 	for name, values := range header {
 		req.Header[name] = values
 	}
-	transport := &http.Transport{DialContext: h.dial, DisableKeepAlives: true, DisableCompression: true}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel() // a Transport goes on dialling when its request has ended
+	dial := func(_ context.Context, network, addr string) (net.Conn, error) { return h.dial(ctx, network, addr) }
+	transport := &http.Transport{DialContext: dial, DisableKeepAlives: true, DisableCompression: true}
 	resp, err := (&http.Client{Transport: transport, Timeout: limit}).Do(req)
 	if err != nil {
 		return nil, "", err
