@@ -19,9 +19,11 @@ const (
 	joinFirst = 2 * time.Second
 	joinLast  = 5 * time.Minute
 	// refreshFirst and refreshLast are the same for looks into parts of the
-	// network, so that a new node soon knows all, and an old one keeps quiet.
+	// network, so that a new node soon knows all, and an old one keeps quiet. A
+	// look that finds no node for the table makes the pause idleFactor times as long.
 	refreshFirst = time.Second
 	refreshLast  = 10 * time.Minute
+	idleFactor   = 4
 	// upkeepInterval is how often nodes are looked at that grow old.
 	upkeepInterval = time.Minute
 	// pingAfter is when a node is pinged, so that it stays good.
@@ -63,13 +65,18 @@ func (f *family) refresh(ctx context.Context) error {
 	pause := refreshFirst
 	for bucket := 0; ctx.Err() == nil; bucket++ {
 		sleep(ctx, pause)
-		pause = min(2*pause, refreshLast)
 		own := f.ownID()
 		target := own
 		if depth := f.table.depth(); bucket%(depth+2) <= depth {
 			target = randomKey(own, bucket%(depth+2))
 		}
+		before := f.goodNodes()
 		f.walk(ctx, target, refreshAlpha, nil)
+		factor := time.Duration(2)
+		if f.goodNodes() <= before {
+			factor = idleFactor
+		}
+		pause = min(factor*pause, refreshLast)
 	}
 	return nil
 }
