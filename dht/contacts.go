@@ -30,6 +30,7 @@ type contacts struct {
 type dealing struct {
 	asked      time.Time // last
 	unanswered time.Time // first question since its last answer, zero: none
+	owed       int       // answers that have not come yet
 }
 
 func newContacts() *contacts {
@@ -41,19 +42,24 @@ func (c *contacts) asking(addr netip.AddrPort) {
 	defer c.mu.Unlock()
 	now := time.Now()
 	d, _ := c.dealings.get(addr)
+	if now.Sub(d.asked) >= answerWindow {
+		d.owed = 0
+	}
 	d.asked = now
+	d.owed++
 	if d.unanswered.IsZero() {
 		d.unanswered = now
 	}
 	c.dealings.put(addr, d)
 }
 
-// expected reports whether a packet from addr can be an answer.
+// expected reports whether a packet from addr can be an answer: one to each
+// question, so that who was asked cannot flood us with answers.
 func (c *contacts) expected(addr netip.AddrPort) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	d, ok := c.dealings.get(addr)
-	return ok && time.Since(d.asked) < answerWindow
+	return ok && d.owed > 0 && time.Since(d.asked) < answerWindow
 }
 
 func (c *contacts) answered(addr netip.AddrPort) {
@@ -61,6 +67,7 @@ func (c *contacts) answered(addr netip.AddrPort) {
 	defer c.mu.Unlock()
 	if d, ok := c.dealings.get(addr); ok {
 		d.unanswered = time.Time{}
+		d.owed = max(0, d.owed-1)
 		c.dealings.put(addr, d)
 	}
 }

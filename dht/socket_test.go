@@ -86,7 +86,15 @@ func TestPacketsThatAreNotRead(t *testing.T) {
 		t.Error("the library gets an answer to nothing")
 	}
 	f.contacts.asking(publicAddr(1))
+	before := f.socket.budget.tokens
+	for range 10 {
+		d.put(answer, publicAddr(1))
+	}
+	if owed := before - f.socket.budget.tokens; len(port.in) != 1 || owed > 1 {
+		t.Errorf("for one question the library gets %d answers, %.1f are counted", len(port.in), owed)
+	}
 	for range 3 * portBacklog {
+		f.contacts.asking(publicAddr(1))
 		d.put(answer, publicAddr(1))
 	}
 	if len(port.in) != portBacklog {
@@ -133,8 +141,12 @@ func TestContacts(t *testing.T) {
 			t.Error("who does not answer is not silent")
 		}
 		c.answered(addr)
-		if c.silent(addr) {
-			t.Error("who answered is silent")
+		if c.silent(addr) || !c.expected(addr) {
+			t.Error("who answered one question of two is silent, or owes nothing")
+		}
+		c.answered(addr)
+		if c.expected(addr) {
+			t.Error("who has answered owes an answer")
 		}
 		c.asking(addr)
 		time.Sleep(answerWindow)

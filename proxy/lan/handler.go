@@ -32,6 +32,7 @@ func (n *Node) Handler() http.Handler {
 	get.HandleFunc(Prefix+"ping", n.servePing)
 	get.HandleFunc(Prefix+"root", n.serveRoot)
 	get.HandleFunc(Prefix+"blob/{hash}", n.serveBlob)
+	get.Use(peer.NoBody)
 	post := r.Methods(http.MethodPost).Subrouter()
 	post.HandleFunc(Prefix+"lookup", n.serveLookup)
 	post.HandleFunc(Prefix+"announce", n.serveAnnounce)

@@ -94,8 +94,26 @@ func NoWebPages(w http.ResponseWriter, r *http.Request) (refused bool) {
 	return true
 }
 
-// bodyTimeout is how long a question may take to arrive.
-const bodyTimeout = 5 * time.Second
+const (
+	// bodyTimeout is how long a question may take to arrive.
+	bodyTimeout = 5 * time.Second
+	// takeTimeout is how long an answer may take to be taken.
+	takeTimeout = 5 * time.Second
+)
+
+// NoBody refuses a request for a blob that announces a body: net/http would wait
+// for it before it sends ours.
+func NoBody(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength == 0 {
+			next.ServeHTTP(w, r)
+			return
+		}
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+		w.Header().Set("Connection", "close")
+		http.Error(w, r.Method+" has no body", http.StatusBadRequest)
+	})
+}
 
 // ReadQuestion reads the body of a question, of at most most bytes, within five
 // seconds. Where there is none to be read it has answered.
@@ -115,10 +133,22 @@ func ReadQuestion(w http.ResponseWriter, r *http.Request, most int64) (body []by
 	return body, true
 }
 
-// Answer writes an answer in JSON.
+// Answer writes an answer in JSON. Who does not take it within five seconds, or has
+// gone, gets none.
 func Answer(w http.ResponseWriter, answer any) {
-	w.Header().Set("Content-Type", "application/json")
-	json.NewEncoder(w).Encode(answer) // who has gone needs no answer
+	body, err := json.Marshal(answer)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	conn := http.NewResponseController(w)
+	conn.SetWriteDeadline(time.Now().Add(takeTimeout))
+	w.Write(body)
+	conn.Flush()
+	conn.SetWriteDeadline(time.Time{})
 }
 
 // TooMany refuses what is beyond a bound, until after has passed, in whole seconds.

@@ -4,10 +4,12 @@ package peer
 
 import (
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -76,6 +78,59 @@ func TestSourceOf(t *testing.T) {
 		r.RemoteAddr = remote
 		if got := SourceOf(r); got.String() != want {
 			t.Errorf("%s comes from %s", remote, got)
+		}
+	}
+}
+
+// Who asks and does not take the answers holds nothing up for long.
+func TestAnswerThatIsNotTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asker, conn := net.Pipe()
+		ended := make(chan struct{})
+		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			defer close(ended)
+			Answer(w, strings.Repeat("x", 1<<20))
+		})}
+		served := make(chan error)
+		go func() { served <- server.Serve(&oneConn{conn: conn}) }()
+		began := time.Now()
+		io.WriteString(asker, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		<-ended
+		if took := time.Since(began); took > 2*takeTimeout {
+			t.Errorf("an answer waited %s", took)
+		}
+		asker.Close()
+		server.Close()
+		<-served
+	})
+}
+
+// oneConn is a listener with one connection.
+type oneConn struct {
+	conn   net.Conn
+	closed chan struct{}
+}
+
+func (l *oneConn) Accept() (net.Conn, error) {
+	if c := l.conn; c != nil {
+		l.conn, l.closed = nil, make(chan struct{})
+		return c, nil
+	}
+	<-l.closed
+	return nil, net.ErrClosed
+}
+
+func (l *oneConn) Close() error   { close(l.closed); return nil }
+func (l *oneConn) Addr() net.Addr { return &net.TCPAddr{} }
+
+// A GET with a body is refused: the answer would wait for the body.
+func TestNoBody(t *testing.T) {
+	for length, want := range map[int64]int{0: 204, 1: 400, -1: 400} {
+		w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil)
+		r.ContentLength = length
+		NoBody(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) })).ServeHTTP(w, r)
+		if w.Code != want || (want == 400) != (w.Header().Get("Connection") == "close") {
+			t.Errorf("with a body of %d: %d %v", length, w.Code, w.Header())
 		}
 	}
 }

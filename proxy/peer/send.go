@@ -73,8 +73,12 @@ func NewSender(w http.ResponseWriter, pace Pace) *Sender {
 // arm gives the node its time to take what is written next.
 func (s *Sender) arm() { s.conn.SetWriteDeadline(time.Now().Add(s.pace.Stall)) }
 
-// End frees the connection's next answer from the deadline.
-func (s *Sender) End() { s.conn.SetWriteDeadline(time.Time{}) }
+// End sends what is left, and frees the connection's next answer from the
+// deadline.
+func (s *Sender) End() {
+	s.Flush()
+	s.conn.SetWriteDeadline(time.Time{})
+}
 
 // Flush sends what has been written. An error shows at the next write.
 func (s *Sender) Flush() {

@@ -55,6 +55,7 @@ func (n *Node) Handler() http.Handler {
 	get := r.Methods(http.MethodGet, http.MethodHead).Subrouter()
 	get.HandleFunc(Prefix+"ping", n.servePing)
 	get.HandleFunc(Prefix+"blob/{hash}", n.serveBlob)
+	get.Use(peer.NoBody)
 	post := r.Methods(http.MethodPost).Subrouter()
 	post.HandleFunc(Prefix+"have", n.serveHave)
 	post.HandleFunc(Prefix+"reach", n.serveReach)

@@ -248,6 +248,28 @@ func TestStrangersAreShruggedOff(t *testing.T) {
 	}
 }
 
+// A body that is announced and does not come costs no place among those who are
+// given a blob, and ends the connection.
+func TestBodyThatDoesNotCome(t *testing.T) {
+	node := startNode(t, newFakeDHT(), 1, func(c *Config) { c.UploadLimit = 1 })
+	path := fmt.Sprintf("%sblob/%x", Prefix, node.put(t, bytesOf(1, 100_000)))
+	for _, request := range []string{"GET " + path, "HEAD " + path, "POST " + path, "GET /nothing", "POST /nothing"} {
+		c, err := net.Dial("tcp", node.addr.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprintf(c, "%s HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n", request)
+		c.SetReadDeadline(time.Now().Add(4 * bodyTimeout))
+		if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: the connection stays", request)
+		}
+	}
+	if !node.uploads.Take(siteOf(node.addr.Addr())) {
+		t.Error("places are held by who sends no body")
+	}
+}
+
 // One site cannot take all connections.
 func TestConnectionsAreBounded(t *testing.T) {
 	node := startNode(t, newFakeDHT(), 1, nil)

@@ -59,18 +59,18 @@ func startDHT(t *testing.T, peer netip.AddrPort, bootstrap ...string) (node *dht
 func TestRealDHT(t *testing.T) {
 	_, bootstrap := startDHT(t, netip.MustParseAddrPort("127.0.0.1:9978"))
 	var nodes [2]*testNode
-	var first *dht.Node
+	var inDHT [2]*dht.Node
 	for i := range nodes {
 		l := new(later)
 		nodes[i] = startNode(t, nil, i, func(cfg *Config) { cfg.DHT = l })
-		l.node, _ = startDHT(t, nodes[i].addr, bootstrap)
+		inDHT[i], _ = startDHT(t, nodes[i].addr, bootstrap)
+		l.node = inDHT[i]
 		nodes[i].offerAll(t.Context())
-		if i == 0 {
-			first = l.node
-		}
 	}
 	blob := nodes[0].put(t, bytesOf(0, 1000))
-	eventually(t, "the blob is announced", func() bool { return first.Stats().Announced == 2 })
+	eventually(t, "the blob is announced, and both nodes as helpers", func() bool {
+		return inDHT[0].Stats().Announced == 2 && inDHT[1].Stats().Announced == 1
+	})
 	if found := nodes[1].seek(t, blob); !slices.Equal(found, []netip.AddrPort{nodes[0].addr}) {
 		t.Errorf("it found %v", found)
 	}

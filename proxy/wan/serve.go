@@ -27,6 +27,11 @@ const (
 	// a connection may wait for one: longer than idleConn.
 	headTimeout = 5 * time.Second
 	idleTimeout = time.Minute
+	// bodyTimeout is how long a request's body may take, and writeTimeout, how
+	// long our answer from the head on, but for blobs, which have times of their
+	// own.
+	bodyTimeout  = 5 * time.Second
+	writeTimeout = 20 * time.Second
 
 	maxHead = 8 << 10
 )
@@ -40,8 +45,9 @@ func (n *Node) Serve(ctx context.Context, l net.Listener, h http.Handler) error 
 		h = n.Handler()
 	}
 	server := &http.Server{
-		Handler:           h,
+		Handler:           inTime(h),
 		ReadHeaderTimeout: headTimeout,
+		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHead,
 		ErrorLog:          log.New(debugLog{n.cfg.Log}, "", 0),
@@ -53,6 +59,16 @@ func (n *Node) Serve(ctx context.Context, l net.Listener, h http.Handler) error 
 	}
 	server.Close()
 	return fmt.Errorf("wan: listener %s: %w", l.Addr(), err)
+}
+
+// inTime has a body arrive in time, also where net/http reads what nobody wanted.
+func inTime(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // debugLog takes what net/http has to say of strangers.
