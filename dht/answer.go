@@ -16,6 +16,8 @@ const (
 	// ordinary node, and little use to who would have us flood a third.
 	answerRate  = 100
 	answerBurst = 200
+	// modestBurst is what of the burst is for those who ask no more than their due.
+	modestBurst = 100
 	// maxValues4 and maxValues6 keep an answer below 1,000 bytes.
 	maxValues4 = 50
 	maxValues6 = 25
@@ -24,12 +26,12 @@ const (
 // answer answers a stranger's query (BEP 5, 32, 42, 43). The library's own
 // answers are not used: they crash on an announce without arguments, store
 // without bounds, and name nodes near to the wrong key.
-func (f *family) answer(from netip.AddrPort, m *krpc.Msg) {
+func (f *family) answer(from netip.AddrPort, m *krpc.Msg, eager bool) {
 	if m.A == nil || f.isReadOnly() {
 		return
 	}
 	f.meet(from, m)
-	if !f.answers.Allow() {
+	if eager && f.answers.Tokens() <= modestBurst || !f.answers.Allow() {
 		return
 	}
 	reply := krpc.Msg{T: m.T, Y: krpc.YResponse, IP: krpc.NodeAddr{IP: from.Addr().AsSlice(), Port: int(from.Port())}}

@@ -228,6 +228,33 @@ func TestAnswersAreBounded(t *testing.T) {
 	})
 }
 
+// Those who ask without end leave answers for those who do not.
+func TestEagerAskersLeaveSome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, false)
+		modest, eager := 0, 0
+		for range 10 {
+			for i := range 10 * maxUnasked {
+				if d.query(publicAddr(i%10), "ping", args(1)) != nil {
+					eager++
+				}
+			}
+			for i := range 50 {
+				if d.query(publicAddr(10+i), "ping", args(1)) != nil {
+					modest++
+				}
+			}
+			time.Sleep(time.Second)
+		}
+		if modest < 450 { // now and then one shares its counter with an eager one
+			t.Errorf("of 500 modest questions %d are answered", modest)
+		}
+		if eager < 10*answerRate/4 {
+			t.Errorf("eager ones get %d answers, though nobody else wants them", eager)
+		}
+	})
+}
+
 // TestAnswerSize has a full table and a full swarm told in one packet.
 func TestAnswerSize(t *testing.T) {
 	d := newDesk(t, false)

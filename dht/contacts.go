@@ -4,6 +4,7 @@ package dht
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -18,6 +19,9 @@ const (
 	silentFor = 5 * time.Minute
 	// maxContacts bounds the addresses remembered: about 100 bytes each.
 	maxContacts = 4096
+	// maxOwed bounds the questions to one address of which an answer is awaited:
+	// there are rarely two.
+	maxOwed = 16
 )
 
 // contacts remembers whom we asked and who answered.
@@ -30,46 +34,55 @@ type contacts struct {
 type dealing struct {
 	asked      time.Time // last
 	unanswered time.Time // first question since its last answer, zero: none
-	owed       int       // answers that have not come yet
+	owed       []string  // transactions of the questions that are not answered
 }
 
 func newContacts() *contacts {
 	return &contacts{dealings: newRecent[netip.AddrPort, dealing](maxContacts / 2)}
 }
 
-func (c *contacts) asking(addr netip.AddrPort) {
+// asking notes a question, which may be one that is sent again.
+func (c *contacts) asking(addr netip.AddrPort, transaction string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
 	d, _ := c.dealings.get(addr)
 	if now.Sub(d.asked) >= answerWindow {
-		d.owed = 0
+		d.owed = nil
 	}
 	d.asked = now
-	d.owed++
+	if !slices.Contains(d.owed, transaction) {
+		d.owed = append(d.owed[max(0, len(d.owed)+1-maxOwed):], transaction)
+	}
 	if d.unanswered.IsZero() {
 		d.unanswered = now
 	}
 	c.dealings.put(addr, d)
 }
 
-// expected reports whether a packet from addr can be an answer: one to each
-// question, so that who was asked cannot flood us with answers.
+// expected reports whether a packet from addr can be an answer.
 func (c *contacts) expected(addr netip.AddrPort) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	d, ok := c.dealings.get(addr)
-	return ok && d.owed > 0 && time.Since(d.asked) < answerWindow
+	return ok && len(d.owed) > 0 && time.Since(d.asked) < answerWindow
 }
 
-func (c *contacts) answered(addr netip.AddrPort) {
+// answered notes an answer and reports whether it is the first to a question that
+// is open: whoever forges one has to know its transaction, and who was asked cannot
+// flood us with answers.
+func (c *contacts) answered(addr netip.AddrPort, transaction string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if d, ok := c.dealings.get(addr); ok {
-		d.unanswered = time.Time{}
-		d.owed = max(0, d.owed-1)
-		c.dealings.put(addr, d)
+	d, ok := c.dealings.get(addr)
+	at := slices.Index(d.owed, transaction)
+	if !ok || at < 0 {
+		return false
 	}
+	d.unanswered = time.Time{}
+	d.owed = slices.Delete(d.owed, at, at+1)
+	c.dealings.put(addr, d)
+	return true
 }
 
 // silent reports whether addr was asked lately and did not answer.

@@ -12,6 +12,10 @@ import (
 // addresses unless they answer us: more than a node in a network of two asks.
 const maxUnasked = 100
 
+// fewUnasked is how many are a stranger's due: answers are kept for those who ask no
+// more, so that a few who do not cease leave some for the others.
+const fewUnasked = 3
+
 // floods keeps a stranger from keeping us busy. Counters are shared by hash: two
 // strangers in one slot share the allowance, which costs them an answer. It
 // belongs to the one goroutine that reads the socket.
@@ -23,14 +27,13 @@ type floods struct {
 
 func newFloods() *floods { return &floods{seed: maphash.MakeSeed()} }
 
-func (f *floods) allow(from netip.AddrPort) bool {
+// count returns how many packets of from there have been in this second, with this
+// one, up to one more than maxUnasked.
+func (f *floods) count(from netip.AddrPort) int {
 	if now := time.Now().Unix(); now != f.second {
 		f.second, f.counts = now, [1024]uint16{}
 	}
 	slot := &f.counts[maphash.Comparable(f.seed, from)%uint64(len(f.counts))]
-	if *slot >= maxUnasked {
-		return false
-	}
-	*slot++
-	return true
+	*slot = min(*slot+1, maxUnasked+1)
+	return int(*slot)
 }

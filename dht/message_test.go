@@ -80,7 +80,7 @@ func FuzzPacket(f *testing.F) {
 					t.Fatalf("we sent %q: %v", p.bytes, err)
 				}
 			}
-			fam.contacts.asking(from)
+			fam.contacts.asking(from, "x")
 		}
 		for len(fam.socket.port.Load().in) > 0 {
 			runtime.Gosched() // the library has it to read

@@ -27,7 +27,7 @@ type socket struct {
 	log      *slog.Logger
 	contacts *contacts
 	budget   *budget
-	query    func(from netip.AddrPort, m *krpc.Msg)
+	query    func(from netip.AddrPort, m *krpc.Msg, eager bool) // eager: beyond its due
 
 	port atomic.Pointer[port] // of the current server
 
@@ -81,17 +81,19 @@ func (s *socket) take(b []byte, addr net.Addr, floods *floods) {
 	if !ok || !s.talksTo(from) || len(b) > maxPacket {
 		return
 	}
-	expected := s.contacts.expected(from)
-	if !expected && !floods.allow(owner(from, s.private)) {
+	unasked := 0
+	if !s.contacts.expected(from) {
+		unasked = floods.count(owner(from, s.private))
+	}
+	if unasked > maxUnasked {
 		return
 	}
 	m, err := decode(b)
 	switch {
 	case err != nil:
 	case m.Y == krpc.YQuery:
-		s.query(from, &m)
-	case expected:
-		s.contacts.answered(from)
+		s.query(from, &m, unasked > fewUnasked)
+	case s.contacts.answered(from, m.T):
 		s.budget.spend()
 		if p := s.port.Load(); p != nil {
 			p.deliver(b, from)
@@ -168,7 +170,11 @@ func (p *port) WriteTo(b []byte, addr net.Addr) (int, error) {
 	if !ok {
 		return 0, fmt.Errorf("%v: %w", addr, errForbidden)
 	}
-	p.socket.contacts.asking(to)
+	question, err := decode(b)
+	if err != nil {
+		return 0, err
+	}
+	p.socket.contacts.asking(to, question.T)
 	p.socket.budget.spend()
 	return p.socket.send(b, to)
 }

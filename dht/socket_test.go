@@ -85,7 +85,12 @@ func TestPacketsThatAreNotRead(t *testing.T) {
 	if len(port.in) != 0 {
 		t.Error("the library gets an answer to nothing")
 	}
-	f.contacts.asking(publicAddr(1))
+	f.contacts.asking(publicAddr(1), "t")
+	forged, _ := encode(krpc.Msg{T: "u", Y: "r", R: &krpc.Return{ID: keyOf(1)}})
+	d.put(forged, publicAddr(1))
+	if len(port.in) != 0 {
+		t.Error("the library gets an answer to another question")
+	}
 	before := f.socket.budget.tokens
 	for range 10 {
 		d.put(answer, publicAddr(1))
@@ -94,7 +99,7 @@ func TestPacketsThatAreNotRead(t *testing.T) {
 		t.Errorf("for one question the library gets %d answers, %.1f are counted", len(port.in), owed)
 	}
 	for range 3 * portBacklog {
-		f.contacts.asking(publicAddr(1))
+		f.contacts.asking(publicAddr(1), "t")
 		d.put(answer, publicAddr(1))
 	}
 	if len(port.in) != portBacklog {
@@ -131,24 +136,30 @@ func TestContacts(t *testing.T) {
 		if c.expected(addr) || c.silent(addr) {
 			t.Error("a stranger is known")
 		}
-		c.asking(addr)
+		c.asking(addr, "a")
 		if !c.expected(addr) || c.silent(addr) {
 			t.Error("no answer is expected of whom was asked")
 		}
 		time.Sleep(silentAfter + time.Second)
-		c.asking(addr)
+		c.asking(addr, "a")
+		c.asking(addr, "b")
 		if !c.silent(addr) {
 			t.Error("who does not answer is not silent")
 		}
-		c.answered(addr)
+		if c.answered(addr, "c") || !c.silent(addr) {
+			t.Error("a forged answer counts")
+		}
+		if !c.answered(addr, "a") || c.answered(addr, "a") {
+			t.Error("an answer does not count once")
+		}
 		if c.silent(addr) || !c.expected(addr) {
 			t.Error("who answered one question of two is silent, or owes nothing")
 		}
-		c.answered(addr)
+		c.answered(addr, "b")
 		if c.expected(addr) {
 			t.Error("who has answered owes an answer")
 		}
-		c.asking(addr)
+		c.asking(addr, "d")
 		time.Sleep(answerWindow)
 		if c.expected(addr) || !c.silent(addr) {
 			t.Error("an answer is expected for ever")
