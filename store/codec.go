@@ -55,13 +55,14 @@ func timeOf(sec int64) time.Time {
 	return time.Unix(sec, 0).UTC()
 }
 
-// A times row: 8 bytes of last use in ns, 4 of last verification in s, 1 of flags.
-const timesLen = 13
+// A times row: 8 bytes of last use in ns, 4 of last verification in s, 1 of flags, 8 of size.
+const timesLen = 21
 
 func encodeTimes(d Digest, e entry) row {
 	value := binary.BigEndian.AppendUint64(make([]byte, 0, timesLen), uint64(e.used))
 	value = binary.BigEndian.AppendUint32(value, e.verified)
-	return row{key: blobKey(kindTimes, d), value: append(value, byte(e.flags))}
+	value = append(value, byte(e.flags))
+	return row{key: blobKey(kindTimes, d), value: binary.BigEndian.AppendUint64(value, uint64(e.size))}
 }
 
 func (e *entry) decodeTimes(value []byte) bool {
@@ -71,6 +72,7 @@ func (e *entry) decodeTimes(value []byte) bool {
 	e.used = int64(binary.BigEndian.Uint64(value))
 	e.verified = binary.BigEndian.Uint32(value[8:])
 	e.flags = flags(value[12])
+	e.size = int64(binary.BigEndian.Uint64(value[13:]))
 	return true
 }
 

@@ -13,7 +13,7 @@ import (
 func FuzzRows(f *testing.F) {
 	f.Add([]byte(`{"d":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=","m":5}`), byte(metaRoot))
 	f.Add([]byte(`{"d":"AA==","m":-5}`), byte(0))
-	f.Add([]byte("0123456789abc"), byte(3))
+	f.Add([]byte("0123456789abc\x00\x00\x00\x00\x00\x00\x00\x01"), byte(3))
 	f.Fuzz(func(t *testing.T, value []byte, meta byte) {
 		if rec, ok := decodeURL(row{value: value, meta: meta}); ok {
 			again, ok := decodeURL(encodeURL("u", rec))

@@ -108,7 +108,7 @@ func TestSuspectWindow(t *testing.T) {
 		{9}:   {entry{size: 1}, now.UnixNano()},
 	}
 	for _, d := range []Digest{old, young} {
-		if err := s.rows.write([]row{encodeTimes(d, entry{verified: 7})}); err != nil {
+		if err := s.rows.write([]row{encodeTimes(d, entry{size: 1, verified: 7})}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -255,4 +255,19 @@ func TestChangedBlobIsVerified(t *testing.T) {
 			t.Errorf("a blob of %d bytes was given out after it was changed", size)
 		}
 	}
+}
+
+// A blob cut short while its store was closed is noticed, though it was verified the moment before.
+func TestCutWhileClosed(t *testing.T) {
+	s := open(t, Config{})
+	b, d := blob(1, 300_000)
+	add(t, s, b, Meta{})
+	path := s.blobPath(d)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, 1000); err != nil {
+		t.Fatal(err)
+	}
+	wantNoBlob(t, open(t, Config{Dir: s.cfg.Dir}), d)
 }

@@ -119,7 +119,8 @@ func foundOf(st *unix.Stat_t) foundBlob {
 }
 
 // adopt fills the table with the blobs found and what the database knows of them. Rows without a
-// blob are deleted. After an unclean stop the newest blobs count as never verified.
+// blob are deleted. Blobs of another length than they had count as never verified, and after an
+// unclean stop the newest do.
 func (s *Store) adopt(found map[Digest]foundBlob) {
 	clean := s.mark.clean()
 	suspectFrom := newest(found) - int64(suspectWindow)
@@ -131,9 +132,12 @@ func (s *Store) adopt(found map[Digest]foundBlob) {
 			orphans = append(orphans, d)
 			return true
 		}
-		private := f.flags & flagPrivate
-		if f.decodeTimes(r.value) {
-			f.flags |= private
+		if known := f.entry; known.decodeTimes(r.value) {
+			if known.size != f.size {
+				known.size, known.verified = f.size, 0
+			}
+			known.flags |= f.flags & flagPrivate
+			f.entry = known
 			found[d] = f
 		}
 		return true

@@ -180,7 +180,10 @@ func (s *sharer) give(d store.Digest) (*fetch.Shared, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &fetch.Shared{Size: blob.Size, Modified: blob.Modified, File: blob.File, Release: func() { blob.Close() }}, nil
+	return &fetch.Shared{
+		Size: blob.Size, Modified: blob.Modified, File: blob.File,
+		Unchanged: blob.Unchanged, Release: func() { blob.Close() },
+	}, nil
 }
 
 // changed tells others what has come and gone. What was published last is

@@ -23,6 +23,9 @@ type Shared struct {
 	Modified time.Time
 	// File is the stored blob, for sendfile. Nil: it is still arriving.
 	File *os.File
+	// Unchanged, if it is not nil, says why what has just been read of File may not be
+	// the blob's bytes: others may write into the file.
+	Unchanged func() error
 	// Arriving is set where File is not.
 	Arriving Arriving
 	// Release is called by Close, once, if it is not nil.

@@ -26,8 +26,32 @@ func ServeStored(w *Sender, r *http.Request, d Digest, s *fetch.Shared, pieces f
 		w.Header().Set(StateField, hex.EncodeToString(state[:]))
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
-	http.ServeContent(w, r, "", s.Modified, s.File)
+	var content io.ReadSeeker = s.File
+	if s.Unchanged != nil {
+		content = &watchedFile{s.File, s.Unchanged}
+	}
+	http.ServeContent(w, r, "", s.Modified, content)
 	return err
+}
+
+// watchedFile is a file that others may write into: its bytes are looked at once
+// they have been read, and are not sent from the kernel's pages. A body that breaks
+// off harms nobody; wrong bytes would have their giver set aside.
+type watchedFile struct {
+	file      io.ReadSeeker
+	unchanged func() error
+}
+
+func (f *watchedFile) Seek(offset int64, whence int) (int64, error) {
+	return f.file.Seek(offset, whence)
+}
+
+func (f *watchedFile) Read(p []byte) (int, error) {
+	n, err := f.file.Read(p)
+	if changed := f.unchanged(); changed != nil {
+		return 0, changed
+	}
+	return n, err
 }
 
 // stateAt is the chaining state of a blob's hash at the border of pieces at

@@ -139,3 +139,33 @@ func TestSendersThatMayNotGoOn(t *testing.T) {
 		t.Errorf("%d bytes were written, %d went out: %v", n, w.Body.Len(), err)
 	}
 }
+
+// Of a file that is written into, nothing is sent that was read afterwards.
+func TestServeChangingFile(t *testing.T) {
+	f, err := os.Create(t.TempDir() + "/file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	const size = 1 << 20
+	if err := f.Truncate(size); err != nil {
+		t.Fatal(err)
+	}
+	for _, reads := range []int{0, 3, 1000} {
+		left := reads
+		unchanged := func() error {
+			if left--; left < 0 {
+				f.WriteAt([]byte{1}, 0)
+				return errors.New("changed")
+			}
+			return nil
+		}
+		w := httptest.NewRecorder()
+		out := NewSender(w, Pace{Step: 80_000, Stall: time.Second})
+		ServeStored(out, httptest.NewRequest("GET", "/", nil), Digest{}, &fetch.Shared{Size: size, File: f, Unchanged: unchanged}, nil)
+		if got := w.Body.Len(); (got == size) != (reads == 1000) || reads == 0 && got != 0 {
+			t.Errorf("%d bytes are sent of a file that changes after %d reads", got, reads)
+		}
+		f.WriteAt([]byte{0}, 0)
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -253,18 +254,22 @@ func TestStrangersAreShruggedOff(t *testing.T) {
 func TestBodyThatDoesNotCome(t *testing.T) {
 	node := startNode(t, newFakeDHT(), 1, func(c *Config) { c.UploadLimit = 1 })
 	path := fmt.Sprintf("%sblob/%x", Prefix, node.put(t, bytesOf(1, 100_000)))
+	var group sync.WaitGroup
 	for _, request := range []string{"GET " + path, "HEAD " + path, "POST " + path, "GET /nothing", "POST /nothing"} {
 		c, err := net.Dial("tcp", node.addr.String())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		fmt.Fprintf(c, "%s HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n", request)
-		c.SetReadDeadline(time.Now().Add(4 * bodyTimeout))
-		if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("%s: the connection stays", request)
-		}
+		group.Go(func() {
+			fmt.Fprintf(c, "%s HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n", request)
+			c.SetReadDeadline(time.Now().Add(4 * bodyTimeout))
+			if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("%s: the connection stays", request)
+			}
+		})
 	}
+	group.Wait()
 	if !node.uploads.Take(siteOf(node.addr.Addr())) {
 		t.Error("places are held by who sends no body")
 	}

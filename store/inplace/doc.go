@@ -65,8 +65,8 @@
 // # Invariants
 //
 //   - What Get gives out has, when it is opened, the size, mtime, ctime and inode that it had both
-//     before and after it was hashed. Whoever writes through mmap, or while it is being sent, can still make
-//     the bytes wrong: those who receive them verify them.
+//     before and after it was hashed. What is read then is right while Unchanged says nothing. Whoever
+//     writes through mmap can still make the bytes wrong: those who receive them verify them.
 //   - What Changed has told and what Each yields agree, but for what is to be told within Config.Rest,
 //     and for blobs whose record was damaged, which are told of again.
 //   - Memory: 55 bytes a file and 110 a directory. Paths, digests and states stay on disk.

@@ -5,6 +5,7 @@ package inplace
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -554,4 +555,26 @@ func TestFirstPrivate(t *testing.T) {
 	b.comes(d)
 	b.box.scan()
 	b.eventually("it is counted no more", func() bool { return b.Stats().Private == Private{} })
+}
+
+// TestUnchanged tells a file that is written into from one that is replaced.
+func TestUnchanged(t *testing.T) {
+	b := newBench(t)
+	one, two := b.write("one", random(100_000)), b.write("two", random(100_000))
+	b.start().comes(one, two)
+	into, replaced := must(b.Get(one)), must(b.Get(two))
+	defer into.Close()
+	defer replaced.Close()
+	if err := errors.Join(into.Unchanged(), replaced.Unchanged()); err != nil {
+		t.Errorf("before anything happened: %v", err)
+	}
+	b.write("one", random(100_000))
+	b.write("two.new", random(100_000))
+	b.rename("two.new", "two")
+	if err := into.Unchanged(); !errors.Is(err, errChanged) {
+		t.Errorf("a file that was written into: %v", err)
+	}
+	if err := replaced.Unchanged(); err != nil {
+		t.Errorf("a file that was replaced: %v", err)
+	}
 }

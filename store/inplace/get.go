@@ -16,11 +16,27 @@ import (
 // maxPlaces is how many files of the same bytes are tried.
 const maxPlaces = 16
 
+// A Blob is an open file.
+type Blob struct {
+	*store.Blob
+	stamp stamp
+}
+
+// Unchanged says why what has been read of the file until now may not be the blob's bytes: it has
+// been written to. One that has been replaced or removed keeps its bytes for who has it open.
+func (b *Blob) Unchanged() error {
+	m, err := fstat(b.File)
+	if err == nil && (m.stamp.size != b.stamp.size || m.stamp.mtime != b.stamp.mtime) {
+		err = errChanged
+	}
+	return err
+}
+
 // Get opens a blob; the caller closes it. Its file has the stamp with which it was hashed: one that
 // has been changed since is not given out, and is hashed anew. Modified is the file's mtime;
 // Shareable is true. The error is store.ErrNotFound if there is no such file (any more), or
 // store.ErrClosed.
-func (s *Set) Get(d Digest) (blob *store.Blob, err error) {
+func (s *Set) Get(d Digest) (blob *Blob, err error) {
 	err = s.try(d, func(_ *journal, _ place, r *record) error {
 		blob, err = s.open(r)
 		return err
@@ -99,7 +115,7 @@ func (s *Set) tryPlaces(d Digest, j *journal, places []place, fn func(*journal, 
 
 // open opens the file of a record if it is still the one that was hashed; otherwise it is looked at
 // again.
-func (s *Set) open(r *record) (*store.Blob, error) {
+func (s *Set) open(r *record) (*Blob, error) {
 	root, err := os.OpenRoot(s.cfg.Dir)
 	if err != nil {
 		s.box.hint(r.path)
@@ -115,7 +131,8 @@ func (s *Set) open(r *record) (*store.Blob, error) {
 		s.box.hint(r.path)
 		return nil, fmt.Errorf("%w: %v", store.ErrNotFound, err)
 	}
-	return &store.Blob{File: f, Digest: r.digest, Size: m.stamp.size, Modified: time.Unix(0, m.stamp.mtime), Shareable: true}, nil
+	blob := &store.Blob{File: f, Digest: r.digest, Size: m.stamp.size, Modified: time.Unix(0, m.stamp.mtime), Shareable: true}
+	return &Blob{blob, r.stamp}, nil
 }
 
 var (
