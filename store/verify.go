@@ -37,14 +37,16 @@ func (e entry) fresh(now time.Time) bool {
 const publishSlack = 2
 
 // trust decides whether b may be given out, verifying it first where that is due. changedAt is the
-// file's ctime in seconds: whoever writes into it cannot hide that. A blob that was
+// file's ctime in seconds: whoever writes into it cannot hide that, but within publishSlack, where the
+// mtime, which is that of the origin, tells. A blob that was
 // never verified (the row is lost, or the machine may have lost the bytes: see adopt) always is.
 func (s *Store) trust(b *Blob, e entry, fileSize, changedAt int64, now time.Time) error {
 	if fileSize != e.size {
 		s.dropBad(b.Digest, b.File, &MismatchError{Want: b.Digest, WantSize: e.size, GotSize: fileSize})
 		return ErrNotFound
 	}
-	changed := changedAt > int64(e.verified)+publishSlack
+	written := b.Modified.Unix() - int64(e.verified)
+	changed := changedAt > int64(e.verified)+publishSlack || -1 <= written && written <= publishSlack
 	if e.fresh(now) && !changed {
 		return nil
 	}

@@ -257,17 +257,31 @@ func TestChangedBlobIsVerified(t *testing.T) {
 	}
 }
 
-// A blob cut short while its store was closed is noticed, though it was verified the moment before.
-func TestCutWhileClosed(t *testing.T) {
-	s := open(t, Config{})
-	b, d := blob(1, 300_000)
-	add(t, s, b, Meta{})
-	path := s.blobPath(d)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
+// A blob that is spoiled while its store is closed is noticed, though it was verified the moment before.
+func TestSpoiledWhileClosed(t *testing.T) {
+	for name, spoil := range map[string]func(path string) error{
+		"cut": func(path string) error { return os.Truncate(path, 1000) },
+		"written": func(path string) error {
+			f, err := os.OpenFile(path, os.O_WRONLY, 0)
+			if err != nil {
+				return err
+			}
+			_, err = f.WriteString("other bytes")
+			return errors.Join(err, f.Close())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t, Config{})
+			b, d := blob(1, 300_000)
+			add(t, s, b, Meta{Modified: time.Now().Add(-time.Hour)})
+			path := s.blobPath(d)
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if err := spoil(path); err != nil {
+				t.Fatal(err)
+			}
+			wantNoBlob(t, open(t, Config{Dir: s.cfg.Dir}), d)
+		})
 	}
-	if err := os.Truncate(path, 1000); err != nil {
-		t.Fatal(err)
-	}
-	wantNoBlob(t, open(t, Config{Dir: s.cfg.Dir}), d)
 }
