@@ -27,7 +27,7 @@
 // h and a vanish a day after the time they hold.
 //
 //	b  JSON metaRow: where the blob came from
-//	t  last use, last verification and flags (entry), 13 bytes
+//	t  last use, last verification and flags (entry), 21 bytes
 //	p  digest and 2 bytes of number: up to 1024 chaining states of 32 bytes (see Pieces)
 //	u  a URL: JSON urlRow; badger's user meta is 1 for a root file
 //	h  digest and 8 bytes of a node's id: that node of the LAN has the blob; time in s, 8 bytes, and

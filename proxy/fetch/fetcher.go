@@ -33,7 +33,7 @@ const (
 	ahead = 4 << 20
 )
 
-// Config says what a Fetcher works with. All but Stored are required.
+// Config says what a Fetcher works with. All but Stored, LAN and WAN are required.
 type Config struct {
 	Store    *store.Store
 	Upstream Upstream
