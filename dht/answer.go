@@ -84,7 +84,9 @@ func (f *family) answerAnnounce(from netip.AddrPort, a *krpc.MsgArgs) (*krpc.Ret
 		}
 		port = *a.Port
 	}
-	f.peers.add(a.InfoHash, from, uint16(port))
+	if !f.peers.add(a.InfoHash, from, uint16(port)) {
+		return nil, &krpc.Error{Code: krpc.ErrorCodeServerError, Msg: "no room for more peers"}
+	}
 	return &krpc.Return{}, nil
 }
 

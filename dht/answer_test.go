@@ -184,6 +184,16 @@ func TestAnnouncesAreStored(t *testing.T) {
 		if len(got) != 2 || d.Stats().Peers != 2 {
 			t.Errorf("stored are %v", got)
 		}
+		refused := 0
+		for more := range 20 {
+			more += 8001
+			if announce(from, token, &more, false).Y == "e" {
+				refused++
+			}
+		}
+		if refused == 0 || 20-refused != d.Stats().Peers-2 {
+			t.Errorf("of 20 more, %d are said to be refused, and %d are stored", refused, d.Stats().Peers-2)
+		}
 		time.Sleep(2 * tokenAge)
 		if m := announce(from, token, &port, false); m.Y != "e" {
 			t.Error("an old token is good")
