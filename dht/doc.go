@@ -32,8 +32,9 @@
 //
 //   - No packet goes to, and none is read from, an address that [Config] does not
 //     allow, or a port below 1024. A lookup yields no others either.
-//   - A packet is decoded if it answers a question of the last 5 s, else at most
-//     100 times a second per network (/24, /48): and never if it has more than
+//   - A packet is decoded if it comes from whom we asked in the last 5 s, else at
+//     most 100 times a second per network (/24, /48). No more than that, whoever
+//     asks, are answered. None is decoded if it has more than
 //     2,048 bytes, nests deeper than 4, or claims a string beyond its end.
 //   - A node enters the routing table by answering us, and one per address. It is
 //     told to others while it has answered within 15 minutes. Who asks us and is

@@ -82,22 +82,26 @@ func (s *socket) take(b []byte, addr net.Addr, floods *floods) {
 		return
 	}
 	unasked := 0
-	if !s.contacts.expected(from) {
+	expected := s.contacts.expected(from)
+	if !expected {
 		unasked = floods.count(owner(from, s.private))
 	}
 	if unasked > maxUnasked {
 		return
 	}
 	m, err := decode(b)
-	switch {
-	case err != nil:
-	case m.Y == krpc.YQuery:
-		s.query(from, &m, unasked > fewUnasked)
-	case s.contacts.answered(from, m.T):
+	if err == nil && m.Y != krpc.YQuery && s.contacts.answered(from, m.T) {
 		s.budget.spend()
 		if p := s.port.Load(); p != nil {
 			p.deliver(b, from)
 		}
+		return
+	}
+	if expected { // but this is no answer
+		unasked = floods.count(owner(from, s.private))
+	}
+	if err == nil && m.Y == krpc.YQuery && unasked <= maxUnasked {
+		s.query(from, &m, unasked > fewUnasked)
 	}
 }
 

@@ -107,6 +107,24 @@ func TestPacketsThatAreNotRead(t *testing.T) {
 	}
 }
 
+// Who was asked may not ask more than others.
+func TestAskedNodeMayNotFlood(t *testing.T) {
+	d := newDesk(t, false)
+	d.families[0].contacts.asking(publicAddr(1), "t")
+	answered := 0
+	for range 5 * maxUnasked {
+		if d.query(publicAddr(1), "ping", args(1)) != nil {
+			answered++
+		}
+	}
+	if most := 2 * maxUnasked; answered == 0 || answered > most { // a second may end meanwhile
+		t.Errorf("%d answers to one that was asked, want at most %d", answered, most)
+	}
+	if left := d.families[0].answers.Tokens(); left < modestBurst-1 {
+		t.Errorf("it leaves %.0f answers for others", left)
+	}
+}
+
 func TestPacketsThatAreNotSent(t *testing.T) {
 	d := newDesk(t, false)
 	port := d.families[0].socket.open()
