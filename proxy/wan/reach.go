@@ -158,13 +158,15 @@ func (n *Node) watchReach(ctx context.Context) error {
 		return nil
 	}
 	outside, _ := n.outside()
+	last := unknown
 	for pause := time.Duration(0); ; {
 		v := n.check(ctx, outside)
 		if ctx.Err() != nil {
 			return nil
 		}
 		n.reach.conclude(v, outside, time.Now())
-		pause = nextCheck(v, pause)
+		pause = nextCheck(v, last, pause)
+		last = v
 		if n.sameOutside(ctx, outside, pause) {
 			continue
 		}
@@ -176,8 +178,12 @@ func (n *Node) watchReach(ctx context.Context) error {
 	}
 }
 
-// nextCheck is how long a check's verdict is left alone, after it was for last.
-func nextCheck(v verdict, last time.Duration) time.Duration {
+// nextCheck is how long a check's verdict is left alone. The check before it said
+// former, and that was left alone for last: what is said again is, for longer.
+func nextCheck(v, former verdict, last time.Duration) time.Duration {
+	if v != former {
+		last = 0
+	}
 	switch v {
 	case reached:
 		return againReached

@@ -271,19 +271,21 @@ func TestVisitors(t *testing.T) {
 
 func TestNextCheck(t *testing.T) {
 	for _, test := range []struct {
-		v          verdict
+		v, former  verdict
 		last, want time.Duration
 	}{
-		{reached, 0, againReached},
-		{reached, againUnknown, againReached},
-		{unreached, 0, againUnreached},
-		{unreached, againUnreached, 2 * againUnreached},
-		{unreached, time.Hour, againReached},
-		{unknown, 0, againUnknown},
-		{unknown, againUnknown, 2 * againUnknown},
-		{unknown, time.Hour, latestUnknown},
+		{reached, unknown, 0, againReached},
+		{reached, unknown, againUnknown, againReached},
+		{unreached, unknown, 0, againUnreached},
+		{unreached, reached, againReached, againUnreached},
+		{unreached, unreached, againUnreached, 2 * againUnreached},
+		{unreached, unreached, time.Hour, againReached},
+		{unknown, unknown, 0, againUnknown},
+		{unknown, reached, againReached, againUnknown},
+		{unknown, unknown, againUnknown, 2 * againUnknown},
+		{unknown, unknown, time.Hour, latestUnknown},
 	} {
-		if got := nextCheck(test.v, test.last); got != test.want {
+		if got := nextCheck(test.v, test.former, test.last); got != test.want {
 			t.Errorf("after %d it is %s, want %s", test.v, got, test.want)
 		}
 	}
