@@ -95,8 +95,8 @@ func NoWebPages(w http.ResponseWriter, r *http.Request) (refused bool) {
 }
 
 const (
-	// bodyTimeout is how long a question may take to arrive.
-	bodyTimeout = 5 * time.Second
+	// BodyTimeout is how long the body of a request may take to arrive.
+	BodyTimeout = 5 * time.Second
 	// takeTimeout is how long an answer may take to be taken.
 	takeTimeout = 5 * time.Second
 )
@@ -109,7 +109,7 @@ func NoBody(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(BodyTimeout))
 		w.Header().Set("Connection", "close")
 		http.Error(w, r.Method+" has no body", http.StatusBadRequest)
 	})
@@ -119,7 +119,7 @@ func NoBody(next http.Handler) http.Handler {
 // seconds. Where there is none to be read it has answered.
 func ReadQuestion(w http.ResponseWriter, r *http.Request, most int64) (body []byte, ok bool) {
 	conn := http.NewResponseController(w)
-	conn.SetReadDeadline(time.Now().Add(bodyTimeout)) // where it cannot be set, the body is bounded all the same
+	conn.SetReadDeadline(time.Now().Add(BodyTimeout)) // where it cannot be set, the body is bounded all the same
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
 	if tooLong := (*http.MaxBytesError)(nil); errors.As(err, &tooLong) {
 		http.Error(w, fmt.Sprintf("a question has at most %d bytes", most), http.StatusRequestEntityTooLarge)

@@ -263,7 +263,7 @@ func TestBodyThatDoesNotCome(t *testing.T) {
 		defer c.Close()
 		group.Go(func() {
 			fmt.Fprintf(c, "%s HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n", request)
-			c.SetReadDeadline(time.Now().Add(4 * bodyTimeout))
+			c.SetReadDeadline(time.Now().Add(4 * peer.BodyTimeout))
 			if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Errorf("%s: the connection stays", request)
 			}

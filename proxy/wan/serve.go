@@ -27,10 +27,8 @@ const (
 	// a connection may wait for one: longer than idleConn.
 	headTimeout = 5 * time.Second
 	idleTimeout = time.Minute
-	// bodyTimeout is how long a request's body may take, and writeTimeout, how
-	// long our answer from the head on, but for blobs, which have times of their
-	// own.
-	bodyTimeout  = 5 * time.Second
+	// writeTimeout is how long our answer may take from the request's head on, but
+	// for blobs, which have times of their own.
 	writeTimeout = 20 * time.Second
 
 	maxHead = 8 << 10
@@ -65,7 +63,7 @@ func (n *Node) Serve(ctx context.Context, l net.Listener, h http.Handler) error 
 func inTime(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength != 0 {
-			http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+			http.NewResponseController(w).SetReadDeadline(time.Now().Add(peer.BodyTimeout))
 		}
 		next.ServeHTTP(w, r)
 	})
