@@ -37,6 +37,7 @@ type announcer struct {
 
 	schedule *schedule
 	rowOf    map[Key]Row             // from before the restart, not offered yet
+	since    time.Time               // announces before this name another address
 	places   *recent[Key, []contact] // who took a key's last announce
 
 	rowsMu sync.Mutex // held over calls of rows
@@ -48,6 +49,11 @@ func newAnnouncer(node *Node, rows Rows, uncounted []Key) *announcer {
 		schedule: newSchedule(),
 		rowOf:    make(map[Key]Row),
 		places:   newRecent[Key, []contact](maxPlaces / 2),
+	}
+	for _, f := range node.families {
+		if _, since := f.standing.last(); since.After(a.since) {
+			a.since = since
+		}
 	}
 	if rows != nil {
 		a.load()
@@ -110,7 +116,7 @@ func (a *announcer) work(ctx context.Context) error {
 // to say. It returns nil when ctx ends.
 func (a *announcer) next(ctx context.Context) *offer {
 	for ctx.Err() == nil {
-		if a.node.port() == 0 || !a.node.connected() {
+		if len(a.node.announcing()) == 0 {
 			sleep(ctx, idleInterval)
 			continue
 		}
@@ -149,6 +155,7 @@ func (a *announcer) sleep(ctx context.Context, wait time.Duration) {
 func (a *announcer) announce(ctx context.Context, o *offer) {
 	ctx, cancel := context.WithTimeout(ctx, announceTimeout)
 	defer cancel()
+	began := time.Now()
 	visits, found, answered := a.visit(ctx, o.key)
 	row := o.row
 	if answered {
@@ -157,7 +164,20 @@ func (a *announcer) announce(ctx context.Context, o *offer) {
 	if answered && row.Peers < plenty && (a.node.toldByNeighbour(found.passed) || a.tell(ctx, o.key, visits)) {
 		row.Announced = time.Now()
 	}
-	a.finish(o, row)
+	a.finish(o, row, began)
+}
+
+// moved has all announced anew: what was announced until now names an address at
+// which this node is no longer.
+func (a *announcer) moved(now time.Time) {
+	a.mu.Lock()
+	a.since = now
+	a.schedule.forgetAnnounces()
+	for key, row := range a.rowOf {
+		a.rowOf[key] = row.since(now)
+	}
+	a.mu.Unlock()
+	a.signal()
 }
 
 // visit is one family's way to a key.
@@ -166,17 +186,18 @@ type visit struct {
 	near   []responder
 }
 
-// visit finds the nodes nearest to key in each family, and the peers other than
-// us that they know.
+// visit finds the nodes nearest to key in each family that it is to be announced
+// in, and the peers other than us that they know.
 func (a *announcer) visit(ctx context.Context, key Key) (visits []visit, found *sieve, answered bool) {
 	a.mu.Lock()
 	places, _ := a.places.get(key)
 	a.mu.Unlock()
 	var mu sync.Mutex // of the sieve
 	sieve := newSieve(a.node.private, a.node.ownAddrs(), nil)
-	visits = make([]visit, len(a.node.families))
+	families := a.node.announcing()
+	visits = make([]visit, len(families))
 	var running sync.WaitGroup
-	for i, f := range a.node.families {
+	for i, f := range families {
 		running.Go(func() {
 			t := &traversal{
 				family: f, target: key, method: "get_peers",
@@ -212,7 +233,7 @@ func (n *Node) toldByNeighbour(peers map[netip.AddrPort]bool) bool {
 	for _, f := range n.families {
 		external, ok := f.votes.winner()
 		for peer := range peers {
-			if ok && peer.Addr() == external && peer.Port() < n.port() {
+			if ok && peer.Addr() == external && peer.Port() < f.port() {
 				return true
 			}
 		}
@@ -223,16 +244,13 @@ func (n *Node) toldByNeighbour(peers map[netip.AddrPort]bool) bool {
 // tell announces key to the nodes that were visited, and reports whether one took
 // it.
 func (a *announcer) tell(ctx context.Context, key Key, visits []visit) bool {
-	port := int(a.node.port())
-	if port == 0 {
-		return false
-	}
 	var mu sync.Mutex // guards took
 	var took []contact
 	var running sync.WaitGroup
 	for _, v := range visits {
+		port := int(v.family.port())
 		for _, node := range v.near {
-			if node.token == "" {
+			if node.token == "" || port == 0 {
 				continue
 			}
 			running.Go(func() {
@@ -259,8 +277,11 @@ func (a *announcer) tell(ctx context.Context, key Key, visits []visit) bool {
 func (a *announcer) pause(ctx context.Context) error { return a.node.budget.wait(ctx, 0) }
 
 // finish writes down what came of an announce, and when the next is due.
-func (a *announcer) finish(o *offer, row Row) {
+func (a *announcer) finish(o *offer, row Row, began time.Time) {
 	a.mu.Lock()
+	if began.Before(a.since) { // the node has moved meanwhile
+		row = row.since(time.Now())
+	}
 	changed := row != o.row
 	o.row = row
 	due := o.nextDue()

@@ -274,7 +274,7 @@ func TestUnreachable(t *testing.T) {
 		store := start(t, Config{IPv4: world.listen(publicAddr(1)), Reachable: at(7001)})
 		var mu sync.Mutex
 		var port uint16
-		reachable := func() (uint16, bool) {
+		reachable := func(bool) (uint16, bool) {
 			mu.Lock()
 			defer mu.Unlock()
 			return port, port != 0

@@ -15,12 +15,16 @@
 //
 //	socket.go     reads, bounds and sorts packets; the PacketConn for the library
 //	message.go    which packets may be decoded
+//	node.go       both families together; bootstrap.go: where it begins
 //	family.go     one address family: the library's server, its id, our queries
+//	standing.go   where others find this node; votes.go: as they say
+//	contacts.go   whom we asked, and what; floods.go: who sends too much
 //	answer.go     what others ask; tokens.go, peers.go: announces stored for them
 //	table.go      the routing table; upkeep.go: keeps it alive; saved.go: on disk
 //	traversal.go  the way to a key
 //	lookup.go     who has a key; sieve.go, results.go
 //	announce.go   who is told of ours; schedule.go, budget.go, row.go
+//	key.go, address.go: what names a blob and a node; recent.go: a map that forgets
 //
 // IPv4 and IPv6 are two DHTs with a table and a server each (BEP 32). The id fits
 // the outside address that other nodes report (BEP 42). A node that cannot be
@@ -58,8 +62,11 @@
 // # Formats
 //
 // The key of a blob is the first 20 bytes of its SHA-256. The file of known nodes
-// is text: the line "apt-dht nodes 1"; for each family "udp4" or "udp6" and this
-// node's id in hexadecimal; for each node its id and ADDRESS:PORT. It is replaced
-// as a whole, and of no worth to anybody but this node. For the rows that [Rows]
+// is text: the line "apt-dht nodes 1"; for each family "udp4" or "udp6", this
+// node's id in hexadecimal and, once it has announced, the ADDRESS:PORT where others
+// find it, with the time since when; for each node its id and ADDRESS:PORT; for each
+// peer stored for others "peer", the key, its ADDRESS:PORT, that of who announced it
+// (of a network: its first address and port 0), and when. Times are Unix's. It is
+// replaced as a whole, and of no worth to anybody but this node. For the rows that [Rows]
 // keeps see [Row.MarshalBinary].
 package dht

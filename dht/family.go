@@ -49,9 +49,11 @@ type family struct {
 	answers   *rate.Limiter
 	strangers chan contact
 	started   chan struct{} // closed once there is a server
-	port      func() uint16 // announced now, 0: not reachable
+	reachable func(is4 bool) (uint16, bool)
+	standing  standing
 
-	lastAnswer atomic.Int64 // Unix time
+	portNow    atomic.Uint32 // what reachable has said
+	lastAnswer atomic.Int64  // Unix time
 
 	mu sync.Mutex // guards following
 
@@ -60,6 +62,21 @@ type family struct {
 	idChanged time.Time // zero: not in this run
 	readOnly  bool
 }
+
+// checkReachable asks at which port the node can be reached, 0 where it cannot.
+func (f *family) checkReachable() uint16 {
+	port, ok := f.reachable(f.is4())
+	if !ok {
+		port = 0
+	}
+	f.portNow.Store(uint32(port))
+	return port
+}
+
+// port is the TCP port to announce, 0 while the node cannot be reached.
+func (f *family) port() uint16 { return uint16(f.portNow.Load()) }
+
+func (f *family) is4() bool { return f.want == krpc.WantNodes }
 
 // serve keeps a server running until ctx ends. The library fixes the id and being
 // read-only for a server's life: when one changes, the next server begins.

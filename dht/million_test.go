@@ -199,7 +199,7 @@ func (m *multitude) join(t *testing.T, at byte) *running {
 		door++
 	}
 	conn := m.listen(netip.AddrPortFrom(netip.AddrFrom4([4]byte{5, 1, at, 7}), 6881))
-	n := start(t, Config{IPv4: conn, Reachable: func() (uint16, bool) { return 7000, true }, Bootstrap: []string{m.addr(door).String()}})
+	n := start(t, Config{IPv4: conn, Reachable: func(bool) (uint16, bool) { return 7000, true }, Bootstrap: []string{m.addr(door).String()}})
 	time.Sleep(time.Hour)
 	return n
 }

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"sync/atomic"
 	"time"
 
 	"github.com/anacrolix/dht/v2/krpc"
@@ -32,11 +31,12 @@ type Config struct {
 	// Private allows nodes and peers with private and loopback addresses, and many
 	// in one network: for a DHT of one's own. false: public addresses alone.
 	Private bool
-	// Reachable says whether other nodes can reach this one from outside, and at
-	// which TCP port, which is announced. While it says no, the node is read-only
-	// (BEP 43): it looks up, and neither answers nor announces. It is called every
-	// 5 seconds and must not block. nil: it never is.
-	Reachable func() (port uint16, ok bool)
+	// Reachable says whether other nodes can reach this one from outside over IPv4,
+	// or else over IPv6, and at which TCP port, which is announced in that DHT. While
+	// it says no, the node is read-only there (BEP 43): it looks up, and neither
+	// answers nor announces. It is called every 5 seconds and must not block. nil: it
+	// never is.
+	Reachable func(is4 bool) (port uint16, ok bool)
 	// NodesFile keeps the known nodes from one run to the next. "": they are not
 	// kept.
 	NodesFile string
@@ -51,33 +51,30 @@ type Config struct {
 
 // Node is a node of the DHT. Its methods may be called by many goroutines.
 type Node struct {
-	path      string
-	private   bool
-	reachable func() (uint16, bool)
-	log       *slog.Logger
+	path    string
+	private bool
+	log     *slog.Logger
 
 	families  []*family
 	budget    *budget
 	results   *results
 	announcer *announcer
 	lookups   chan struct{}
-
-	portNow, lastPort atomic.Uint32 // what Reachable says; what it said last but no
 }
 
 // New makes a node of cfg, with the nodes known from earlier. It sends nothing
 // before Run.
 func New(cfg Config) (*Node, error) {
 	n := &Node{
-		path: cfg.NodesFile, private: cfg.Private, reachable: cfg.Reachable, log: cfg.Log,
+		path: cfg.NodesFile, private: cfg.Private, log: cfg.Log,
 		budget: newBudget(), results: newResults(),
 		lookups: make(chan struct{}, maxLookups),
 	}
 	if n.log == nil {
 		n.log = slog.Default()
 	}
-	if n.reachable == nil {
-		n.reachable = func() (uint16, bool) { return 0, false }
+	if cfg.Reachable == nil {
+		cfg.Reachable = func(bool) (uint16, bool) { return 0, false }
 	}
 	bootstrap := cfg.Bootstrap
 	if bootstrap == nil && !cfg.Private {
@@ -88,23 +85,22 @@ func New(cfg Config) (*Node, error) {
 			return nil, err
 		}
 	}
-	n.addFamily("udp4", krpc.WantNodes, cfg.IPv4, bootstrap)
-	n.addFamily("udp6", krpc.WantNodes6, cfg.IPv6, bootstrap)
+	n.addFamily("udp4", krpc.WantNodes, cfg.IPv4, bootstrap, cfg.Reachable)
+	n.addFamily("udp6", krpc.WantNodes6, cfg.IPv6, bootstrap, cfg.Reachable)
 	if len(n.families) == 0 {
 		return nil, errors.New("the DHT needs a UDP socket, of IPv4 or IPv6")
 	}
 	for _, f := range n.families {
 		f.all = n.families
 	}
-	n.checkReachable()
-	n.announcer = newAnnouncer(n, cfg.Rows, cfg.Uncounted)
 	if err := n.load(); err != nil {
-		n.log.Warn("the DHT nodes known before the restart are lost", slog.Any("error", err))
+		n.log.Warn("what was known of the DHT before the restart is lost, or a part of it", slog.Any("error", err))
 	}
+	n.announcer = newAnnouncer(n, cfg.Rows, cfg.Uncounted)
 	return n, nil
 }
 
-func (n *Node) addFamily(name string, want krpc.Want, conn net.PacketConn, bootstrap []string) {
+func (n *Node) addFamily(name string, want krpc.Want, conn net.PacketConn, bootstrap []string, reachable func(bool) (uint16, bool)) {
 	if conn == nil {
 		return
 	}
@@ -120,9 +116,10 @@ func (n *Node) addFamily(name string, want krpc.Want, conn net.PacketConn, boots
 		answers:   rate.NewLimiter(answerRate, answerBurst),
 		strangers: make(chan contact, strangerBurst),
 		started:   make(chan struct{}),
-		port:      n.port,
+		reachable: reachable,
 		id:        id,
 	}
+	f.checkReachable()
 	f.socket = &socket{
 		conn: conn, ipv4: want == krpc.WantNodes, private: n.private, log: log,
 		contacts: f.contacts, budget: n.budget, query: f.answer,
@@ -149,45 +146,31 @@ func (n *Node) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// watch follows whether the node is reachable, and saves its nodes.
+// watch follows whether and where the node is reachable, and saves what it knows.
 func (n *Node) watch(ctx context.Context) error {
 	next := time.Now().Add(saveInterval)
 	for ctx.Err() == nil {
+		n.follow()
 		sleep(ctx, checkInterval)
-		n.checkReachable()
 		if ctx.Err() == nil && time.Now().Before(next) {
 			continue
 		}
 		next = time.Now().Add(saveInterval)
-		if err := n.save(); err != nil {
-			n.log.Warn("the known DHT nodes are not saved", slog.String("path", n.path), slog.Any("error", err))
-		}
+		n.saveOrWarn()
 	}
 	return nil
 }
 
-func (n *Node) checkReachable() {
-	port, ok := n.reachable()
-	if !ok {
-		port = 0
-	}
-	n.portNow.Store(uint32(port))
-	if port != 0 {
-		n.lastPort.Store(uint32(port))
-	}
-}
-
-// port is the TCP port to announce, 0 while the node cannot be reached.
-func (n *Node) port() uint16 { return uint16(n.portNow.Load()) }
-
-// connected reports whether the node knows any other.
-func (n *Node) connected() bool {
+// announcing are the families in which the node can be reached, and knows others to
+// tell.
+func (n *Node) announcing() []*family {
+	var list []*family
 	for _, f := range n.families {
-		if f.goodNodes() > 0 {
-			return true
+		if f.port() != 0 && f.goodNodes() > 0 {
+			list = append(list, f)
 		}
 	}
-	return false
+	return list
 }
 
 // Stats is what a node is doing. Counters count since New.
@@ -197,7 +180,7 @@ type Stats struct {
 	Offered    int  // keys to announce, but for Config.Uncounted
 	Announced  int  // of them, those announced within 30 minutes
 	Peers      int  // stored for others
-	ReadOnly   bool // not reachable from outside: looks up only
+	ReadOnly   bool // not reachable from outside in any family: looks up only
 	External   []netip.Addr
 	PacketsIn  uint64
 	PacketsOut uint64
@@ -207,9 +190,10 @@ type Stats struct {
 
 // Stats returns what the node is doing now.
 func (n *Node) Stats() Stats {
-	s := Stats{ReadOnly: n.port() == 0}
+	s := Stats{ReadOnly: true}
 	s.Offered, s.Announced = n.announcer.counts()
 	for _, f := range n.families {
+		s.ReadOnly = s.ReadOnly && f.port() == 0
 		s.Nodes += len(f.table.nodes(anyNode))
 		s.GoodNodes += f.goodNodes()
 		s.Peers += f.peers.len()

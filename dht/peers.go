@@ -59,26 +59,29 @@ func newPeerStore(private bool) *peerStore {
 // reports whether it did.
 func (s *peerStore) add(key Key, from netip.AddrPort, port uint16) bool {
 	addr := netip.AddrPortFrom(from.Addr(), port)
-	if !Allowed(addr, s.private) {
+	return s.put(key, storedPeer{addr: addr, owner: owner(from, s.private), seen: time.Now()})
+}
+
+func (s *peerStore) put(key Key, p storedPeer) bool {
+	if !Allowed(p.addr, s.private) {
 		return false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	swarm := s.swarms[key]
-	if at := slices.IndexFunc(swarm, func(p storedPeer) bool { return p.addr == addr }); at >= 0 {
-		swarm[at].seen = time.Now()
+	if at := slices.IndexFunc(swarm, func(old storedPeer) bool { return old.addr == p.addr }); at >= 0 {
+		swarm[at].seen = p.seen
 		return true
 	}
-	by := owner(from, s.private)
-	if !s.roomLocked(swarm, addr, by) {
+	if !s.roomLocked(swarm, p.addr, p.owner) {
 		return false
 	}
 	if len(swarm) >= maxPeersPerKey {
 		swarm = s.forgetOldestLocked(swarm)
 	}
-	s.swarms[key] = append(swarm, storedPeer{addr: addr, owner: by, seen: time.Now()})
+	s.swarms[key] = append(swarm, p)
 	s.total++
-	s.owners[by]++
+	s.owners[p.owner]++
 	return true
 }
 
@@ -129,6 +132,17 @@ func (s *peerStore) sample(key Key, n int) []netip.AddrPort {
 	}
 	rand.Shuffle(len(addrs), func(i, j int) { addrs[i], addrs[j] = addrs[j], addrs[i] })
 	return addrs[:min(n, len(addrs))]
+}
+
+// each calls yield with all that is stored.
+func (s *peerStore) each(yield func(Key, storedPeer)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key, swarm := range s.swarms {
+		for _, p := range swarm {
+			yield(key, p)
+		}
+	}
 }
 
 // expire drops what has not been renewed.

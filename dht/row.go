@@ -83,6 +83,14 @@ func (r Row) recent(now time.Time) bool {
 	return now.Sub(r.Announced) < RowLasts || now.Sub(r.Looked) < RowLasts
 }
 
+// since is the row without an announce from before t.
+func (r Row) since(t time.Time) Row {
+	if r.Announced.Before(t) {
+		r.Announced = time.Time{}
+	}
+	return r
+}
+
 // load reads the rows, and drops what is of no use any more.
 func (a *announcer) load() {
 	var old []Key
@@ -91,7 +99,7 @@ func (a *announcer) load() {
 			old = append(old, key)
 			continue
 		}
-		a.rowOf[key] = row
+		a.rowOf[key] = row.since(a.since)
 	}
 	for _, key := range old {
 		a.dropRow(key)

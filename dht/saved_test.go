@@ -54,6 +54,45 @@ func TestNodesSurviveARestart(t *testing.T) {
 	})
 }
 
+// In a DHT of two nodes, one alone holds what the other has announced: it does so
+// over a restart, for as long as it would have.
+func TestPeersSurviveARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		world := newInternet()
+		path := filepath.Join(t.TempDir(), "nodes")
+		run := func() *running {
+			return start(t, Config{
+				IPv4: world.listen(publicAddr(0)), IPv6: world.listen(publicAddr6(0)), Private: true, Reachable: at(7000), NodesFile: path,
+			})
+		}
+		door := run()
+		holder := start(t, Config{IPv4: world.listen(publicAddr(1)), Private: true, Reachable: at(7001), Bootstrap: []string{publicAddr(0).String()}})
+		asker := start(t, Config{IPv4: world.listen(publicAddr(2)), Private: true, Bootstrap: []string{publicAddr(0).String()}})
+		for i := range 10 {
+			holder.Offer(keyOf(i), time.Now())
+		}
+		door.families[1].peers.add(keyOf(1), publicAddr6(9), 8000)
+		time.Sleep(time.Minute)
+		holder.stop() // and does not announce again
+		door.stop()
+		door = run()
+		if door.families[0].peers.len() != 10 || door.families[1].peers.len() != 1 {
+			t.Fatalf("after a restart %d and %d peers are stored", door.families[0].peers.len(), door.families[1].peers.len())
+		}
+		for i := range 10 {
+			if got := collect(t.Context(), asker.Node, keyOf(i)); len(got) == 0 {
+				t.Errorf("key %d is not found", i)
+			}
+		}
+		time.Sleep(20 * time.Minute)
+		door.stop()
+		time.Sleep(20 * time.Minute)
+		if door = run(); door.Stats().Peers != 0 {
+			t.Errorf("%d old peers have come back", door.Stats().Peers)
+		}
+	})
+}
+
 func TestDamagedNodesFile(t *testing.T) {
 	id, own := strings.Repeat("ab", 20), strings.Repeat("cd", 20)
 	for _, c := range []struct {
@@ -67,6 +106,10 @@ func TestDamagedNodesFile(t *testing.T) {
 		{"a short id", savedHeader + "\nabcd 5.1.2.3:6881\n", 0},
 		{"ids of zeros", savedHeader + "\nudp4 " + strings.Repeat("0", 40) + "\n", 0},
 		{"a long line", savedHeader + "\n" + strings.Repeat("a", 1<<20) + "\n", 0},
+		{"a time beyond all clocks", savedHeader + "\nudp4 " + own + " 5.1.2.3:7000 99999999999\n", 0},
+		{"a peer without a key", savedHeader + "\npeer 5.1.2.3:6881 5.1.2.3:6881 1\n", 0},
+		{"a peer of the future", savedHeader + "\npeer " + id + " 5.1.2.3:6881 5.1.2.0:0 9999999999\n", 0},
+		{"a peer that is not allowed", savedHeader + "\npeer " + id + " 127.0.0.1:6881 5.1.2.0:0 " + fmt.Sprint(time.Now().Unix()) + "\n", 0},
 		{"our own id as a node", savedHeader + "\nudp4 " + own + "\n" + own + " 5.1.2.3:6881\n", 0},
 	} {
 		path := filepath.Join(t.TempDir(), "nodes")
@@ -77,8 +120,8 @@ func TestDamagedNodesFile(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", c.name, err)
 		}
-		if got := n.Stats().Nodes; got != c.nodes {
-			t.Errorf("%s: %d nodes", c.name, got)
+		if got := n.Stats(); got.Nodes != c.nodes || got.Peers != 0 {
+			t.Errorf("%s: %d nodes, %d peers", c.name, got.Nodes, got.Peers)
 		}
 		if n.families[0].id == (Key{}) {
 			t.Errorf("%s: the node has no id", c.name)
@@ -104,11 +147,12 @@ func FuzzSaved(f *testing.F) {
 	id := strings.Repeat("0a", 20)
 	f.Add([]byte(savedHeader + "\nudp4 " + id + "\nudp6 " + id + "\n" + id + " 5.1.2.3:6881\n" + id + " [2a00::1]:6881\n"))
 	f.Add([]byte(savedHeader + "\n" + id + " [fe80::1%eth0]:1\n"))
+	f.Add([]byte(savedHeader + "\nudp4 " + id + " 5.1.2.3:7000 1700000000\npeer " + id + " 5.1.2.3:6881 5.1.2.0:0 1700000000\n"))
 	f.Add([]byte("x"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		kept, err := readSaved(bytes.NewReader(b))
-		if len(kept.nodes) > maxSaved || len(kept.ids) > 2 {
-			t.Fatalf("%d nodes, %d ids", len(kept.nodes), len(kept.ids))
+		if len(kept.nodes) > maxSaved || len(kept.selves) > 2 || len(kept.peers) > 2*maxPeers {
+			t.Fatalf("%d nodes, %d families, %d peers", len(kept.nodes), len(kept.selves), len(kept.peers))
 		}
 		if err != nil {
 			return

@@ -145,6 +145,17 @@ func (s *schedule) giveBack(o *offer, due time.Time) bool {
 	return true
 }
 
+// forgetAnnounces has all keys announced again, as if they never had been.
+func (s *schedule) forgetAnnounces() {
+	for _, o := range s.offers {
+		o.row.Announced = time.Time{}
+		if o.queue == s.waiting {
+			o.due = o.nextDue()
+		}
+	}
+	heap.Init(s.waiting)
+}
+
 // counts is how many keys there are but for some, and how many of them nodes still
 // hold from us.
 func (s *schedule) counts(now time.Time, except []Key) (offered, announced int) {

@@ -5,6 +5,7 @@ package dht
 import (
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/anacrolix/dht/v2/krpc"
 )
@@ -76,23 +77,21 @@ func peersIn(r *krpc.Return) []netip.AddrPort {
 	return list
 }
 
-// ownAddrs are the addresses under which others may find this node.
+// ownAddrs are the addresses under which others may find this node, and those that
+// it had until a while ago.
 func (n *Node) ownAddrs() map[netip.AddrPort]bool {
 	own := make(map[netip.AddrPort]bool)
-	port := uint16(n.lastPort.Load())
-	if port == 0 {
-		return own
-	}
-	for _, f := range n.families {
-		if external, ok := f.votes.winner(); ok {
-			own[netip.AddrPortFrom(external, port)] = true
-		}
-	}
 	addrs, _ := net.InterfaceAddrs() // without them, only the outside ones are known
-	for _, addr := range addrs {
-		if network, ok := addr.(*net.IPNet); ok {
-			if ip, ok := wireAddrPort(network.IP, int(port)); ok {
-				own[ip] = true
+	for _, f := range n.families {
+		external, _ := f.votes.winner()
+		for _, at := range f.standing.all(time.Now()) {
+			own[at] = true
+			own[netip.AddrPortFrom(external, at.Port())] = true
+			for _, addr := range addrs {
+				if network, ok := addr.(*net.IPNet); ok {
+					ip, _ := wireAddrPort(network.IP, int(at.Port()))
+					own[ip] = true
+				}
 			}
 		}
 	}

@@ -203,7 +203,7 @@ func (t *town) lookUp(name string, parallel int) {
 		places <- struct{}{}
 		running.Go(func() {
 			defer func() { <-places }()
-			got := find(asker, key, netip.AddrPortFrom(owner.addr.Addr(), owner.port()))
+			got := find(asker, key, netip.AddrPortFrom(owner.addr.Addr(), owner.families[0].port()))
 			if !got.found {
 				t.Errorf("%s: %v is not found, in %v", name, key, got.whole)
 			}
