@@ -66,10 +66,15 @@ func (n *Node) lookUp(ctx context.Context, key Key, known []netip.AddrPort, yiel
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	sieve := newSieve(n.private, n.ownAddrs(), known)
-	found, enough := slices.Clone(known), false
+	var found []netip.AddrPort
+	again := make(map[netip.AddrPort]bool) // known ones that are found again
+	enough := false
 	search := n.search(ctx, key)
 	for finding := range search.findings {
 		for _, peer := range finding.peers {
+			if slices.Contains(known, peer) {
+				again[peer] = true
+			}
 			if enough || !sieve.pass(finding.source, peer) {
 				continue
 			}
@@ -83,7 +88,12 @@ func (n *Node) lookUp(ctx context.Context, key Key, known []netip.AddrPort, yiel
 	// A lookup that was broken off, or met nobody, says nothing about what it
 	// did not find.
 	complete := sieve.full() || ctx.Err() == nil && search.answers.Load() > 0
-	if complete || len(found) > 0 {
+	for _, peer := range known {
+		if again[peer] || !complete {
+			found = append(found, peer)
+		}
+	}
+	if complete || len(found) > len(known) {
 		n.results.put(key, found, complete)
 	}
 }

@@ -334,6 +334,24 @@ func TestManyLookups(t *testing.T) {
 	})
 }
 
+// What an earlier lookup found, and the one after it does not, is not kept.
+func TestPeersThatHaveGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		world := newInternet()
+		other := start(t, Config{IPv4: world.listen(publicAddr(1)), Reachable: at(7000)})
+		n := nodeAmong(t, world, contact{other.families[0].ownID(), other.addr})
+		old, stays := publicAddr(5), publicAddr(6)
+		n.results.put(keyOf(1), []netip.AddrPort{old, stays}, false) // it was broken off
+		n.families[0].peers.add(keyOf(1), stays, stays.Port())
+		if got := collect(t.Context(), n.Node, keyOf(1)); len(got) != 2 {
+			t.Errorf("first found are %v", got)
+		}
+		if got := collect(t.Context(), n.Node, keyOf(1)); !slices.Equal(got, []netip.AddrPort{stays}) {
+			t.Errorf("then found are %v", got)
+		}
+	})
+}
+
 func TestOwnStoreIsAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		world := newInternet()
