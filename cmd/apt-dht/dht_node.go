@@ -103,7 +103,11 @@ func joinAt(listen string, open *sockets) string {
 	if ip, err := netip.ParseAddr(host); host != "" && (err != nil || !ip.IsUnspecified()) {
 		return net.JoinHostPort(host, port)
 	}
-	at, ok := ownAddr(cmp.Or(open.udp4, open.udp6).LocalAddr(), open.port)
+	listening := cmp.Or(open.udp4, open.udp6).LocalAddr()
+	at, ok := ownAddr(listening, open.port, true)
+	if at6, ok6 := ownAddr(listening, open.port, false); ok6 && (!ok || at.Addr().IsLoopback()) {
+		at, ok = at6, true
+	}
 	if !ok {
 		return net.JoinHostPort("HOST", port)
 	}

@@ -58,6 +58,7 @@ func newInternet(cfg internetConfig, open *sockets, files wan.Config, nodes stri
 	files.DHT = i.dht
 	files.Private = cfg.Private
 	files.UploadLimit = cfg.UploadLimit
+	files.IPv4, files.IPv6 = open.udp4 != nil, open.udp6 != nil
 	files.External = i.external
 	files.Port = open.port
 	files.Version = versionString()
@@ -67,43 +68,43 @@ func newInternet(cfg internetConfig, open *sockets, files wan.Config, nodes stri
 }
 
 // reachable tells the DHT whether others can fetch from this node.
-func (i *internet) reachable() (port uint16, ok bool) {
+func (i *internet) reachable(is4 bool) (port uint16, ok bool) {
 	if i.wan == nil { // it is being built
 		return 0, false
 	}
-	return i.wan.Reachable()
+	return i.wan.Reachable(is4)
 }
 
-// external is the address at which this node should be reached.
-func (i *internet) external() (netip.AddrPort, bool) {
-	if i.router != nil {
+// external is the address at which this node should be reached. Of IPv6 on the
+// internet nobody tells it: a machine has addresses, and most routers let nobody in.
+func (i *internet) external(is4 bool) (netip.AddrPort, bool) {
+	switch {
+	case i.cfg.Private:
+		return ownAddr(i.sockets.tcp.Addr(), i.sockets.port, is4)
+	case is4:
 		return i.router.External()
 	}
-	return ownAddr(i.sockets.tcp.Addr(), i.sockets.port)
+	return netip.AddrPort{}, false
 }
 
 // ownAddr is the address of this machine at which a socket is reached in a network
 // without translation of addresses.
-func ownAddr(listening net.Addr, port uint16) (netip.AddrPort, bool) {
+func ownAddr(listening net.Addr, port uint16, is4 bool) (netip.AddrPort, bool) {
 	at, err := netip.ParseAddrPort(listening.String())
-	if err == nil && !at.Addr().IsUnspecified() {
-		return netip.AddrPortFrom(at.Addr().Unmap(), port), true
+	if ip := at.Addr().Unmap(); err == nil && !ip.IsUnspecified() {
+		return netip.AddrPortFrom(ip, port), ip.Is4() == is4
 	}
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
 		return netip.AddrPort{}, false
 	}
-	best := netip.IPv6Loopback()
 	for _, addr := range addrs {
 		prefix, err := netip.ParsePrefix(addr.String())
-		if err != nil || !prefix.Addr().IsGlobalUnicast() {
-			continue
-		}
-		if ip := prefix.Addr().Unmap(); best.IsLoopback() || ip.Is4() && !best.Is4() {
-			best = ip
+		if ip := prefix.Addr().Unmap(); err == nil && ip.IsGlobalUnicast() && ip.Is4() == is4 {
+			return netip.AddrPortFrom(ip, port), true
 		}
 	}
-	return netip.AddrPortFrom(best, port), true
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port), is4
 }
 
 // run takes part until ctx ends. What comes to the listener for files is answered

@@ -78,11 +78,17 @@ func TestOwnAddr(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	if got, ok := ownAddr(l.Addr(), 4000); !ok || got != netip.MustParseAddrPort("127.0.0.1:4000") {
+	if got, ok := ownAddr(l.Addr(), 4000, true); !ok || got != netip.MustParseAddrPort("127.0.0.1:4000") {
 		t.Errorf("listening at %v: %v, %v", l.Addr(), got, ok)
 	}
+	if got, ok := ownAddr(l.Addr(), 4000, false); ok {
+		t.Errorf("listening at %v it is reached over IPv6 at %v", l.Addr(), got)
+	}
 	all := &net.TCPAddr{IP: net.IPv6unspecified, Port: 4000}
-	if got, ok := ownAddr(all, 4000); !ok || !got.Addr().IsValid() || got.Addr().IsUnspecified() || got.Port() != 4000 {
+	if got, ok := ownAddr(all, 4000, true); !ok || !got.Addr().Is4() || got.Addr().IsUnspecified() || got.Port() != 4000 {
 		t.Errorf("listening everywhere: %v, %v", got, ok)
+	}
+	if got, ok := ownAddr(all, 4000, false); ok && (got.Addr().Is4() || !got.Addr().IsGlobalUnicast()) {
+		t.Errorf("listening everywhere over IPv6: %v", got)
 	}
 }

@@ -74,7 +74,7 @@ func (n *Node) dial(ctx context.Context, network, address string) (net.Conn, err
 
 // mayDial tells whether addr may be that of another node.
 func (n *Node) mayDial(addr netip.AddrPort) bool {
-	outside, ok := n.cfg.External()
+	outside, ok := n.cfg.External(addr.Addr().Is4())
 	return dht.Allowed(addr, n.cfg.Private) && !(ok && addr == outside)
 }
 

@@ -297,7 +297,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 
 // Who takes nothing of a blob is cut off.
 func TestReaderThatDoesNotRead(t *testing.T) {
-	node, err := New(Config{DHT: seat{newFakeDHT(), netip.AddrPort{}}, Port: 1})
+	node, err := New(Config{DHT: seat{newFakeDHT(), netip.AddrPort{}}, Port: 1, IPv4: true})
 	if err != nil {
 		t.Fatal(err)
 	}

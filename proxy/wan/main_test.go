@@ -110,7 +110,7 @@ func startNode(tb testing.TB, d *fakeDHT, i int, change func(*Config)) *testNode
 	}
 	t := &testNode{addr: netip.MustParseAddrPort(l.Addr().String()), dir: tb.TempDir()}
 	cfg := Config{
-		DHT: seat{d, t.addr}, Private: true, Port: t.addr.Port(), Version: "test",
+		DHT: seat{d, t.addr}, Private: true, Port: t.addr.Port(), IPv4: true, Version: "test",
 		Open: t.open, UploadLimit: 1 << 30,
 	}
 	if change != nil {

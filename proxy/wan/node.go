@@ -52,10 +52,13 @@ type Config struct {
 	// UploadLimit is how many bytes of blobs are given per second, to all other
 	// nodes together. 0: 500,000.
 	UploadLimit int64
-	// External returns the address at which this node should be reached, as far
-	// as the router or the operator tells (nat.Mapper.External); false: there is
-	// none. It must not block. Nil: there never is one.
-	External func() (netip.AddrPort, bool)
+	// IPv4 and IPv6 say which of the two DHTs the node is in. At least one is needed.
+	IPv4, IPv6 bool
+	// External returns the address at which this node should be reached over IPv4,
+	// or else over IPv6, as far as the router or the operator tells
+	// (nat.Mapper.External); false: there is none. It must not block. Nil: there
+	// never is one.
+	External func(is4 bool) (netip.AddrPort, bool)
 	// Port is the TCP port on which the node is listening. Required.
 	Port uint16
 	// Version of the program, told to those who ping.
@@ -72,6 +75,8 @@ func (cfg *Config) check() error {
 		return errors.New("wan: Config.DHT is required")
 	case cfg.Port == 0:
 		return errors.New("wan: the node's port is 0")
+	case !cfg.IPv4 && !cfg.IPv6:
+		return errors.New("wan: the node is in no DHT, of IPv4 or IPv6")
 	case cfg.UploadLimit < 0:
 		return fmt.Errorf("wan: the limit for uploads, %d bytes per second, is negative", cfg.UploadLimit)
 	}
@@ -82,7 +87,7 @@ func (cfg *Config) check() error {
 		cfg.Open = func(Digest) (*fetch.Shared, error) { return nil, fetch.ErrNotHere }
 	}
 	if cfg.External == nil {
-		cfg.External = func() (netip.AddrPort, bool) { return netip.AddrPort{}, false }
+		cfg.External = func(bool) (netip.AddrPort, bool) { return netip.AddrPort{}, false }
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -151,10 +156,23 @@ func New(cfg Config) (*Node, error) {
 func (n *Node) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return n.offerAll(ctx) })
-	group.Go(func() error { return n.watchReach(ctx) })
+	for _, is4 := range n.families() {
+		group.Go(func() error { return n.watchReach(ctx, is4) })
+	}
 	err := group.Wait()
 	n.end()
 	return err
+}
+
+// families tells of each DHT that the node is in whether it is IPv4's.
+func (n *Node) families() []bool {
+	switch {
+	case !n.cfg.IPv6:
+		return []bool{true}
+	case !n.cfg.IPv4:
+		return []bool{false}
+	}
+	return []bool{true, false}
 }
 
 func (n *Node) end() {

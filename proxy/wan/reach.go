@@ -55,32 +55,42 @@ const (
 	unreached
 )
 
-// reach is whether others can reach this node.
+// reach is whether others can reach this node, over IPv4 and over IPv6: routers and
+// firewalls treat them differently, and each has a DHT of its own (BEP 32).
 type reach struct {
-	mu      sync.Mutex      // guards following
-	nonces  map[string]bool // of checks that go on: whether somebody came
-	verdict verdict
-	about   netip.AddrPort // the outside address of the verdict; zero: none was known
-	at      time.Time      // of the last check that came to a verdict
+	mu     sync.Mutex      // guards following
+	nonces map[string]bool // of checks that go on: whether somebody came
+	judged map[bool]judged // by whether it is IPv4
 }
 
-func (r *reach) conclude(v verdict, about netip.AddrPort, now time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if v == unknown && about == r.about {
+// judged is the last verdict.
+type judged struct {
+	verdict verdict
+	about   netip.AddrPort // the outside address; zero: none was known
+	at      time.Time      // of the check, or visit
+}
+
+func (r *reach) conclude(is4 bool, v verdict, about netip.AddrPort, now time.Time) {
+	if v == unknown {
 		return // what was found before still holds
 	}
-	r.verdict, r.about, r.at = v, about, now
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.judged == nil {
+		r.judged = make(map[bool]judged)
+	}
+	r.judged[is4] = judged{v, about, now}
 }
 
 // found is the verdict about an outside address.
-func (r *reach) found(about netip.AddrPort) (v verdict, at time.Time) {
+func (r *reach) found(is4 bool, about netip.AddrPort) (v verdict, at time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if about != r.about {
+	last := r.judged[is4]
+	if about != last.about {
 		return unknown, time.Time{}
 	}
-	return r.verdict, r.at
+	return last.verdict, last.at
 }
 
 // expect has somebody come with a nonce, until the returned function is called.
@@ -118,23 +128,23 @@ func (r *reach) hasCome(nonce string) bool {
 	return r.nonces[nonce]
 }
 
-// Reachable tells whether other nodes can reach this one, and at which port: if
-// one of them has, or the router or operator says so and those that have tried do
-// not deny it (dht.Config.Reachable).
-func (n *Node) Reachable() (port uint16, ok bool) {
-	outside, known := n.outside()
+// Reachable tells whether other nodes can reach this one over IPv4, or else over
+// IPv6, and at which port: if one of them has, or the router or operator says so and
+// those that have tried do not deny it (dht.Config.Reachable).
+func (n *Node) Reachable(is4 bool) (port uint16, ok bool) {
+	outside, known := n.outside(is4)
 	port = n.cfg.Port
 	if known {
 		port = outside.Port()
 	}
-	v, _ := n.reach.found(outside)
+	v, _ := n.reach.found(is4, outside)
 	return port, v == reached || v == unknown && known
 }
 
 // outside is the address at which this node should be reached; zero: it is not
 // known.
-func (n *Node) outside() (addr netip.AddrPort, known bool) {
-	addr, known = n.cfg.External()
+func (n *Node) outside(is4 bool) (addr netip.AddrPort, known bool) {
+	addr, known = n.cfg.External(is4)
 	if !known {
 		addr = netip.AddrPort{}
 	}
@@ -144,36 +154,38 @@ func (n *Node) outside() (addr netip.AddrPort, known bool) {
 // visited takes note of a stranger that has come: whoever comes from the
 // internet, or in a DHT of one's own from another machine, has reached this node.
 func (n *Node) visited(source netip.Addr) {
-	outside, known := n.outside()
+	is4 := source.Is4()
+	outside, _ := n.outside(is4)
 	foreign := dht.IsPublic(source) || n.cfg.Private && !source.IsLoopback()
-	if !foreign || known && (source == outside.Addr() || source.Is4() != outside.Addr().Is4()) {
+	if !foreign || source == outside.Addr() {
 		return
 	}
-	n.reach.conclude(reached, outside, time.Now())
+	n.reach.conclude(is4, reached, outside, time.Now())
 }
 
-// watchReach has others check whether they can reach this node, until ctx ends.
-func (n *Node) watchReach(ctx context.Context) error {
+// watchReach has others check whether they can reach this node over IPv4, or else
+// over IPv6, until ctx ends.
+func (n *Node) watchReach(ctx context.Context, is4 bool) error {
 	if !peer.Sleep(ctx, firstCheck) {
 		return nil
 	}
-	outside, _ := n.outside()
+	outside, _ := n.outside(is4)
 	last := unknown
 	for pause := time.Duration(0); ; {
-		v := n.check(ctx, outside)
+		v := n.check(ctx, is4, outside)
 		if ctx.Err() != nil {
 			return nil
 		}
-		n.reach.conclude(v, outside, time.Now())
+		n.reach.conclude(is4, v, outside, time.Now())
 		pause = nextCheck(v, last, pause)
 		last = v
-		if n.sameOutside(ctx, outside, pause) {
+		if n.sameOutside(ctx, is4, outside, pause) {
 			continue
 		}
 		if ctx.Err() != nil {
 			return nil
 		}
-		outside, _ = n.outside()
+		outside, _ = n.outside(is4)
 		pause = 0
 	}
 }
@@ -196,12 +208,12 @@ func nextCheck(v, former verdict, last time.Duration) time.Duration {
 
 // sameOutside waits, and returns false as soon as the outside address is another
 // one or ctx has ended.
-func (n *Node) sameOutside(ctx context.Context, outside netip.AddrPort, wait time.Duration) bool {
+func (n *Node) sameOutside(ctx context.Context, is4 bool, outside netip.AddrPort, wait time.Duration) bool {
 	for ; wait > 0; wait -= changes {
 		if !peer.Sleep(ctx, min(wait, changes)) {
 			return false
 		}
-		if now, _ := n.outside(); now != outside {
+		if now, _ := n.outside(is4); now != outside {
 			return false
 		}
 	}
@@ -211,7 +223,7 @@ func (n *Node) sameOutside(ctx context.Context, outside netip.AddrPort, wait tim
 var errOther = errors.New("another node is there")
 
 // check asks others to connect to this node.
-func (n *Node) check(ctx context.Context, outside netip.AddrPort) verdict {
+func (n *Node) check(ctx context.Context, is4 bool, outside netip.AddrPort) verdict {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	nonce, end := n.reach.expect()
@@ -222,7 +234,7 @@ func (n *Node) check(ctx context.Context, outside netip.AddrPort) verdict {
 	}
 	said := make(map[netip.Addr]bool) // the networks that have spoken
 	tried := 0
-	for addr := range n.helpers(ctx, outside) {
+	for addr := range n.helpers(ctx, is4) {
 		network := n.ownerOf(addr)
 		if said[network] {
 			continue
@@ -256,12 +268,12 @@ func (n *Node) ownerOf(addr netip.AddrPort) netip.Addr {
 	return dht.NetworkOf(addr.Addr()).Addr()
 }
 
-// helpers are nodes that may be able to say whether this one can be reached at
-// outside: of its family, for they connect back to where they are asked from.
-func (n *Node) helpers(ctx context.Context, outside netip.AddrPort) iter.Seq[netip.AddrPort] {
+// helpers are nodes that may be able to say whether this one can be reached over
+// IPv4, or else over IPv6: they connect back to where they are asked from.
+func (n *Node) helpers(ctx context.Context, is4 bool) iter.Seq[netip.AddrPort] {
 	fits := func(addr netip.AddrPort) bool {
-		return n.mayDial(addr) && !n.liars.Has(n.liarAt(addr)) && !n.peers.resting(addr, time.Now()) &&
-			(!outside.IsValid() || addr.Addr().Is4() == outside.Addr().Is4())
+		return addr.Addr().Is4() == is4 && n.mayDial(addr) &&
+			!n.liars.Has(n.liarAt(addr)) && !n.peers.resting(addr, time.Now())
 	}
 	return func(yield func(netip.AddrPort) bool) {
 		for _, addr := range n.peers.best(knownTried, time.Now()) {

@@ -3,6 +3,7 @@
 package wan
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -21,9 +22,9 @@ import (
 // at gives a node an outside address.
 func at(addr string) func(*Config) {
 	return func(cfg *Config) {
-		cfg.External = func() (netip.AddrPort, bool) {
+		cfg.External = func(is4 bool) (netip.AddrPort, bool) {
 			a, err := netip.ParseAddrPort(addr)
-			return a, err == nil
+			return a, err == nil && a.Addr().Is4() == is4
 		}
 	}
 }
@@ -31,11 +32,11 @@ func at(addr string) func(*Config) {
 func TestReachCheck(t *testing.T) {
 	d := newFakeDHT()
 	node := startNode(t, d, 1, nil)
-	if v := node.check(t.Context(), netip.AddrPort{}); v != unknown {
+	if v := node.check(t.Context(), true, netip.AddrPort{}); v != unknown {
 		t.Errorf("with nobody to ask the verdict is %d", v)
 	}
 	helper := startNode(t, d, 2, nil)
-	if v := node.check(t.Context(), node.addr); v != reached {
+	if v := node.check(t.Context(), true, node.addr); v != reached {
 		t.Errorf("the verdict is %d", v)
 	}
 	if dials := helper.dials(); !slices.Equal(dials, []string{node.addr.String()}) {
@@ -47,7 +48,7 @@ func TestReachCheck(t *testing.T) {
 	// A port at which nobody is; another helper, as the first has just helped.
 	startNode(t, d, 3, nil)
 	dead := netip.AddrPortFrom(node.addr.Addr(), deadAddr(t).Port())
-	if v := node.check(t.Context(), dead); v != unreached {
+	if v := node.check(t.Context(), true, dead); v != unreached {
 		t.Errorf("of a dead port the verdict is %d", v)
 	}
 }
@@ -65,15 +66,15 @@ func TestReachLiars(t *testing.T) {
 	}
 	node := startNode(t, d, 1, nil)
 	d.put(HelpersKey, says(true))
-	if v := node.check(t.Context(), node.addr); v != unknown {
+	if v := node.check(t.Context(), true, node.addr); v != unknown {
 		t.Errorf("where one boasts the verdict is %d", v)
 	}
 	d.put(HelpersKey, says(false))
-	if v := node.check(t.Context(), node.addr); v != unreached {
+	if v := node.check(t.Context(), true, node.addr); v != unreached {
 		t.Errorf("where one denies the verdict is %d", v)
 	}
 	startNode(t, d, 2, nil)
-	if v := node.check(t.Context(), node.addr); v != reached {
+	if v := node.check(t.Context(), true, node.addr); v != reached {
 		t.Errorf("where one comes the verdict is %d", v)
 	}
 }
@@ -224,12 +225,12 @@ func TestReachable(t *testing.T) {
 		{mapped, unreached, none, 40000, true, "none has tried yet"}, // the verdict is about another address
 		{none, reached, mapped, 9978, false, "none has tried yet"},
 	} {
-		node, err := New(Config{DHT: seat{newFakeDHT(), none}, Port: 9978, External: func() (netip.AddrPort, bool) { return test.outside, test.outside.IsValid() }})
+		node, err := New(Config{DHT: seat{newFakeDHT(), none}, Port: 9978, IPv4: true, External: func(bool) (netip.AddrPort, bool) { return test.outside, test.outside.IsValid() }})
 		if err != nil {
 			t.Fatal(err)
 		}
-		node.reach.conclude(test.verdict, test.about, time.Now())
-		port, ok := node.Reachable()
+		node.reach.conclude(true, test.verdict, test.about, time.Now())
+		port, ok := node.Reachable(true)
 		if port != test.port || ok != test.ok {
 			t.Errorf("%+v: got %d, %t", test, port, ok)
 		}
@@ -240,31 +241,77 @@ func TestReachable(t *testing.T) {
 	}
 }
 
-// Whoever comes from the internet has reached the node.
+// Whoever comes from the internet has reached the node, by the way it came.
 func TestVisitors(t *testing.T) {
 	for _, test := range []struct {
 		outside, source string
-		want            bool
+		want4, want6    bool
 	}{
-		{"5.6.7.8:9978", "9.9.9.9", true},
-		{"", "9.9.9.9", true},
-		{"5.6.7.8:9978", "5.6.7.8", false}, // through our own router
-		{"5.6.7.8:9978", "192.168.0.7", false},
-		{"5.6.7.8:9978", "127.0.0.1", false},
-		{"5.6.7.8:9978", "2a00::1", false}, // says nothing of IPv4
-		{"5.6.7.8:9978", "100.64.0.1", false},
+		{"5.6.7.8:9978", "9.9.9.9", true, false},
+		{"", "9.9.9.9", true, false},
+		{"5.6.7.8:9978", "5.6.7.8", false, false}, // through our own router
+		{"5.6.7.8:9978", "192.168.0.7", false, false},
+		{"5.6.7.8:9978", "127.0.0.1", false, false},
+		{"5.6.7.8:9978", "100.64.0.1", false, false},
+		{"5.6.7.8:9978", "2a00::1", false, true},
+		{"", "2a00::1", false, true}, // behind a provider's NAT, of IPv4
+		{"", "fd00::1", false, false},
 	} {
-		cfg := Config{DHT: seat{newFakeDHT(), netip.AddrPort{}}, Port: 9978}
+		cfg := Config{DHT: seat{newFakeDHT(), netip.AddrPort{}}, Port: 9978, IPv4: true, IPv6: true}
 		at(test.outside)(&cfg)
 		node, err := New(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
-		outside, _ := node.outside()
-		node.reach.conclude(unreached, outside, time.Now())
+		for _, is4 := range []bool{true, false} {
+			outside, _ := node.outside(is4)
+			node.reach.conclude(is4, unreached, outside, time.Now())
+		}
 		node.visited(netip.MustParseAddr(test.source))
-		if _, ok := node.Reachable(); ok != test.want {
-			t.Errorf("at %q, when %s has come, it is reachable: %t", test.outside, test.source, ok)
+		_, ok4 := node.Reachable(true)
+		_, ok6 := node.Reachable(false)
+		if ok4 != test.want4 || ok6 != test.want6 {
+			t.Errorf("at %q, when %s has come, it is reachable: %t over IPv4, %t over IPv6", test.outside, test.source, ok4, ok6)
+		}
+	}
+}
+
+// A port that the router has mapped is IPv4's: over IPv6 the node has its own, and
+// is known to be reached when it has been.
+func TestFamiliesAreTold(t *testing.T) {
+	cfg := Config{DHT: seat{newFakeDHT(), netip.AddrPort{}}, Port: 9978, IPv4: true, IPv6: true}
+	at("5.6.7.8:40000")(&cfg)
+	for _, test := range []struct {
+		ip4, ip6     verdict
+		port4, port6 uint16 // 0: not reachable
+		text         string
+	}{
+		{unknown, unknown, 40000, 0, "other nodes should reach this one at 5.6.7.8:40000; none has tried yet"},
+		{reached, unknown, 40000, 0, "other nodes reach this one at 5.6.7.8:40000"},
+		{reached, reached, 40000, 9978, "over IPv4, other nodes reach this one at 5.6.7.8:40000; over IPv6, other nodes reach this one at TCP port 9978"},
+		{reached, unreached, 40000, 0, "over IPv6, other nodes have tried, and cannot reach this one at port 9978: it only downloads. " +
+			"Let TCP and UDP port 9978 in over IPv6 through this machine's firewall and the router's"},
+		{unreached, reached, 0, 9978, "forward port 40000 to it on the router; over IPv6, other nodes reach this one at TCP port 9978"},
+	} {
+		node, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for is4, v := range map[bool]verdict{true: test.ip4, false: test.ip6} {
+			outside, _ := node.outside(is4)
+			node.reach.conclude(is4, v, outside, time.Now())
+		}
+		for is4, want := range map[bool]uint16{true: test.port4, false: test.port6} {
+			if port, ok := node.Reachable(is4); ok != (want != 0) || ok && port != want {
+				t.Errorf("%+v: over IPv4 %t: got %d, %t", test, is4, port, ok)
+			}
+		}
+		s := node.Status()
+		if !s.Reachable || s.Port != cmp.Or(test.port4, test.port6) || !strings.Contains(s.Reach, test.text) {
+			t.Errorf("%+v: the status is %+v", test, s)
+		}
+		if tried := test.ip4 != unknown || test.ip6 != unknown; tried == s.Checked.IsZero() {
+			t.Errorf("%+v: checked at %v", test, s.Checked)
 		}
 	}
 }
@@ -299,8 +346,8 @@ func TestWatchReach(t *testing.T) {
 		var outside atomic.Value
 		outside.Store(netip.MustParseAddrPort("5.6.7.8:9978"))
 		node, err := New(Config{
-			DHT: seat{d, netip.AddrPort{}}, Port: 9978,
-			External: func() (netip.AddrPort, bool) { return outside.Load().(netip.AddrPort), true },
+			DHT: seat{d, netip.AddrPort{}}, Port: 9978, IPv4: true,
+			External: func(bool) (netip.AddrPort, bool) { return outside.Load().(netip.AddrPort), true },
 			EachShareable: func(yield func(Digest, time.Time) bool) {
 				for i := byte(0); yield(Digest{i}, time.Now()) && i < 9; i++ {
 				}
@@ -322,14 +369,14 @@ func TestWatchReach(t *testing.T) {
 			t.Errorf("in a day the DHT was asked %d times", n)
 		}
 		before := d.asked()
-		node.reach.conclude(unreached, outside.Load().(netip.AddrPort), time.Now())
+		node.reach.conclude(true, unreached, outside.Load().(netip.AddrPort), time.Now())
 		outside.Store(netip.MustParseAddrPort("5.6.7.9:9978"))
 		time.Sleep(2 * changes)
 		synctest.Wait()
 		if d.asked() == before {
 			t.Error("the new address is not checked")
 		}
-		if _, ok := node.Reachable(); !ok {
+		if _, ok := node.Reachable(true); !ok {
 			t.Error("what was found of the old address counts for the new one")
 		}
 		cancel()
@@ -351,7 +398,7 @@ func TestReachText(t *testing.T) {
 		{true, false, "cannot reach this one at port 9978: it only downloads. Let TCP", false},
 	} {
 		n := &Node{cfg: Config{Private: tt.private, Port: 9978}}
-		got := n.reachText(unreached, outside, tt.known)
+		got := n.reachText(true, unreached, outside, tt.known)
 		if !strings.Contains(got, tt.want) || strings.Contains(got, "router") != tt.router {
 			t.Errorf("private %v, known %v: %s", tt.private, tt.known, got)
 		}

@@ -74,7 +74,7 @@ func TestRealDHT(t *testing.T) {
 	if found := nodes[1].seek(t, blob); !slices.Equal(found, []netip.AddrPort{nodes[0].addr}) {
 		t.Errorf("it found %v", found)
 	}
-	if v := nodes[0].check(t.Context(), nodes[0].addr); v != reached {
+	if v := nodes[0].check(t.Context(), true, nodes[0].addr); v != reached {
 		t.Errorf("the verdict is %d", v)
 	}
 }

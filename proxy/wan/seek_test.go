@@ -117,7 +117,7 @@ func TestPoisonedAddressesAreNotDialled(t *testing.T) {
 			d := newFakeDHT()
 			node := startNode(t, d, 1, func(cfg *Config) {
 				cfg.Private = test.private
-				cfg.External = func() (netip.AddrPort, bool) { return netip.MustParseAddrPort("5.6.7.8:4711"), true }
+				cfg.External = func(bool) (netip.AddrPort, bool) { return netip.MustParseAddrPort("5.6.7.8:4711"), true }
 			})
 			for _, text := range test.poison {
 				addr := netip.MustParseAddrPort(text)
@@ -151,7 +151,7 @@ func TestItself(t *testing.T) {
 func TestDeadAddresses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newFakeDHT()
-		node, err := New(Config{DHT: seat{d, netip.AddrPort{}}, Port: 9978})
+		node, err := New(Config{DHT: seat{d, netip.AddrPort{}}, Port: 9978, IPv4: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -185,7 +185,7 @@ func TestDeadAddresses(t *testing.T) {
 // A node that ends ends its searches.
 func TestSearchesEndWithTheNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		node, err := New(Config{DHT: endless{seat{newFakeDHT(), netip.AddrPort{}}}, Port: 9978})
+		node, err := New(Config{DHT: endless{seat{newFakeDHT(), netip.AddrPort{}}}, Port: 9978, IPv4: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -251,7 +251,7 @@ func TestWhoIsBlamed(t *testing.T) {
 		{true, "10.0.0.1:4000", "10.0.0.1:4001", false},
 		{true, "10.0.0.1:4000", "10.0.0.1:4000", true},
 	} {
-		node, err := New(Config{DHT: seat{newFakeDHT(), netip.AddrPort{}}, Port: 1, Private: test.private})
+		node, err := New(Config{DHT: seat{newFakeDHT(), netip.AddrPort{}}, Port: 1, IPv4: true, Private: test.private})
 		if err != nil {
 			t.Fatal(err)
 		}

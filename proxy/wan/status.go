@@ -3,6 +3,7 @@
 package wan
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"time"
@@ -11,7 +12,7 @@ import (
 // Status is what the node tells of itself.
 type Status struct {
 	// Reachable: other nodes can fetch from this one, at Port of its outside
-	// address.
+	// address: over IPv4 or, if not so, over IPv6.
 	Reachable bool   `json:"reachable"`
 	Port      uint16 `json:"port,omitempty"`
 	// Reach says in a sentence for people, without a full stop, whether others
@@ -46,27 +47,48 @@ type PeerStatus struct {
 
 // Status tells what the node is doing now.
 func (n *Node) Status() Status {
-	port, ok := n.Reachable()
 	s := Status{
-		Reachable: ok,
 		Offered:   n.offered.count(),
 		Uploads:   n.uploads.InUse(),
 		BytesFrom: n.bytesFrom.Load(),
 		BytesTo:   n.bytesTo.Load(),
 		Peers:     n.peers.status(time.Now()),
 	}
-	if ok {
-		s.Port = port
-	}
-	outside, known := n.outside()
-	v, at := n.reach.found(outside)
-	s.Checked = at
-	s.Reach = n.reachText(v, outside, known)
+	n.tellReach(&s)
 	return s
 }
 
+// tellReach tells of a family of addresses if there is something to tell, or no
+// other.
+func (n *Node) tellReach(s *Status) {
+	var texts []string
+	for _, is4 := range n.families() {
+		port, ok := n.Reachable(is4)
+		if ok && !s.Reachable {
+			s.Reachable, s.Port = true, port
+		}
+		outside, known := n.outside(is4)
+		v, at := n.reach.found(is4, outside)
+		if at.After(s.Checked) {
+			s.Checked = at
+		}
+		text := n.reachText(is4, v, outside, known)
+		if v == unknown && !known {
+			s.Reach = cmp.Or(s.Reach, text)
+			continue
+		}
+		texts = append(texts, text)
+	}
+	switch len(texts) {
+	case 1:
+		s.Reach = texts[0]
+	case 2:
+		s.Reach = "over IPv4, " + texts[0] + "; over IPv6, " + texts[1]
+	}
+}
+
 // reachText is for people.
-func (n *Node) reachText(v verdict, outside netip.AddrPort, known bool) string {
+func (n *Node) reachText(is4 bool, v verdict, outside netip.AddrPort, known bool) string {
 	port := n.cfg.Port
 	const denied = "other nodes have tried, and cannot reach this one at "
 	switch {
@@ -80,6 +102,9 @@ func (n *Node) reachText(v verdict, outside netip.AddrPort, known bool) string {
 			at = outside.String()
 		}
 		return denied + fmt.Sprintf("%s: it only downloads. Let TCP and UDP port %d in through this machine's firewall, and those between", at, port)
+	case v == unreached && !is4: // no address is translated, but home routers let nothing in
+		return denied + fmt.Sprintf("port %d: it only downloads. "+
+			"Let TCP and UDP port %d in over IPv6 through this machine's firewall and the router's", port, port)
 	case v == unreached && known:
 		return denied + fmt.Sprintf("%s: it only downloads. "+
 			"Let TCP and UDP port %d in through this machine's firewall, and forward port %d to it on the router", outside, port, outside.Port())
