@@ -155,16 +155,26 @@ func (a *announcer) sleep(ctx context.Context, wait time.Duration) {
 func (a *announcer) announce(ctx context.Context, o *offer) {
 	ctx, cancel := context.WithTimeout(ctx, announceTimeout)
 	defer cancel()
-	began := time.Now()
-	visits, found, answered := a.visit(ctx, o.key)
+	began, families := time.Now(), a.node.announcing()
+	visits, found, answered := a.visit(ctx, o.key, families)
 	row := o.row
 	if answered {
 		row.Looked, row.Peers = time.Now(), len(found.passed)
 	}
 	if answered && row.Peers < plenty && (a.node.toldByNeighbour(found.passed) || a.tell(ctx, o.key, visits)) {
-		row.Announced = time.Now()
+		row.Announced, row.Families = time.Now(), familiesOf(families)
 	}
 	a.finish(o, row, began)
+}
+
+// announceIn notes in which families this node announces.
+func (a *announcer) announceIn(families uint8) {
+	a.mu.Lock()
+	more := a.schedule.announceIn(families)
+	a.mu.Unlock()
+	if more {
+		a.signal()
+	}
 }
 
 // moved has all announced anew: what was announced until now names an address at
@@ -188,13 +198,12 @@ type visit struct {
 
 // visit finds the nodes nearest to key in each family that it is to be announced
 // in, and the peers other than us that they know.
-func (a *announcer) visit(ctx context.Context, key Key) (visits []visit, found *sieve, answered bool) {
+func (a *announcer) visit(ctx context.Context, key Key, families []*family) (visits []visit, found *sieve, answered bool) {
 	a.mu.Lock()
 	places, _ := a.places.get(key)
 	a.mu.Unlock()
 	var mu sync.Mutex // of the sieve
 	sieve := newSieve(a.node.private, a.node.ownAddrs(), nil)
-	families := a.node.announcing()
 	visits = make([]visit, len(families))
 	var running sync.WaitGroup
 	for i, f := range families {
@@ -284,7 +293,7 @@ func (a *announcer) finish(o *offer, row Row, began time.Time) {
 	}
 	changed := row != o.row
 	o.row = row
-	due := o.nextDue()
+	due := o.nextDue(a.schedule.families)
 	if again := time.Now().Add(retryAfter); due.Before(again) {
 		due = again
 	}

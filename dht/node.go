@@ -173,6 +173,18 @@ func (n *Node) announcing() []*family {
 	return list
 }
 
+// familiesOf tells which they are, as Row.Families.
+func familiesOf(list []*family) (bits uint8) {
+	for _, f := range list {
+		if f.is4() {
+			bits |= 1
+		} else {
+			bits |= 2
+		}
+	}
+	return bits
+}
+
 // Stats is what a node is doing. Counters count since New.
 type Stats struct {
 	Nodes      int  // in the routing tables

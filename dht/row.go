@@ -15,6 +15,7 @@ type Row struct {
 	Announced time.Time // when a node last took the announce; zero: never
 	Looked    time.Time // when its peers were last counted; zero: never
 	Peers     int       // how many others there were then, at most 65535
+	Families  uint8     // where Announced was: 1 in the IPv4 DHT, 2 in the IPv6 DHT, 3 in both
 }
 
 // Rows keeps the rows of announced keys. Its methods are called by one goroutine
@@ -33,30 +34,31 @@ type Rows interface {
 const RowLasts = 24 * time.Hour
 
 // rowLength is that of a row on disk: two Unix times and the number of peers,
-// big-endian. A zero time is 0.
-const rowLength = 8 + 8 + 2
+// big-endian, and the families. A zero time is 0.
+const rowLength = 8 + 8 + 2 + 1
 
 // maxUnix is the last time that a row can have, in the year 2514.
 const maxUnix = 1 << 34
 
-// MarshalBinary gives the row as it is stored, 18 bytes.
+// MarshalBinary gives the row as it is stored, 19 bytes.
 func (r Row) MarshalBinary() ([]byte, error) {
 	b := make([]byte, 0, rowLength)
 	b = binary.BigEndian.AppendUint64(b, unixOf(r.Announced))
 	b = binary.BigEndian.AppendUint64(b, unixOf(r.Looked))
-	return binary.BigEndian.AppendUint16(b, uint16(min(r.Peers, 1<<16-1))), nil
+	b = binary.BigEndian.AppendUint16(b, uint16(min(r.Peers, 1<<16-1)))
+	return append(b, r.Families), nil
 }
 
 // UnmarshalBinary reads a stored row. It fails if b is not one.
 func (r *Row) UnmarshalBinary(b []byte) error {
 	if len(b) != rowLength {
-		return errors.New("the row of an announced key does not have 18 bytes")
+		return errors.New("the row of an announced key does not have 19 bytes")
 	}
 	announced, looked := binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])
 	if announced > maxUnix || looked > maxUnix {
 		return errors.New("the row of an announced key has a time beyond all clocks")
 	}
-	*r = Row{timeOf(announced), timeOf(looked), int(binary.BigEndian.Uint16(b[16:]))}
+	*r = Row{timeOf(announced), timeOf(looked), int(binary.BigEndian.Uint16(b[16:])), b[18]}
 	return nil
 }
 

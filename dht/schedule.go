@@ -49,11 +49,15 @@ func (o *offer) rank() time.Time {
 	return o.added.Add(-rarityWorth * time.Duration(bits.Len(uint(o.row.Peers))))
 }
 
-// nextDue is when to turn to o after what row says.
-func (o *offer) nextDue() time.Time {
+// nextDue is when to turn to o after what row says, by a node that announces in the
+// families: at once if it was announced in fewer.
+func (o *offer) nextDue(families uint8) time.Time {
 	if o.row.Peers >= plenty {
 		age := o.row.Looked.Sub(o.added)
 		return o.row.Looked.Add(min(max(age, lookAgainFirst), lookAgainLast))
+	}
+	if families&^o.row.Families != 0 {
+		return time.Time{}
 	}
 	return o.row.Announced.Add(renewAfter)
 }
@@ -62,9 +66,10 @@ func (o *offer) nextDue() time.Time {
 // one of the best rank. So what does not fit in the budget is always the worst.
 // It has no lock.
 type schedule struct {
-	offers  map[Key]*offer
-	waiting *queue // by due
-	ready   *queue // due, by rank
+	offers   map[Key]*offer
+	waiting  *queue // by due
+	ready    *queue // due, by rank
+	families uint8  // in which this node announces, as Row.Families
 }
 
 func newSchedule() *schedule {
@@ -81,7 +86,7 @@ func (s *schedule) add(key Key, added time.Time, row Row) {
 	if !ok {
 		s.makeRoom()
 		o = &offer{key: key, added: added, row: row}
-		o.due = o.nextDue()
+		o.due = o.nextDue(s.families)
 		s.offers[key] = o
 		heap.Push(s.waiting, o)
 		return
@@ -149,9 +154,25 @@ func (s *schedule) giveBack(o *offer, due time.Time) bool {
 func (s *schedule) forgetAnnounces() {
 	for _, o := range s.offers {
 		o.row.Announced = time.Time{}
-		if o.queue == s.waiting {
-			o.due = o.nextDue()
-		}
+	}
+	s.reorder()
+}
+
+// announceIn notes in which families this node announces now, and reports whether
+// one is new: what is not announced there is due.
+func (s *schedule) announceIn(families uint8) (more bool) {
+	more = families&^s.families != 0
+	s.families = families
+	if more {
+		s.reorder()
+	}
+	return more
+}
+
+// reorder looks anew at when each waiting key is due.
+func (s *schedule) reorder() {
+	for _, o := range s.waiting.offers {
+		o.due = o.nextDue(s.families)
 	}
 	heap.Init(s.waiting)
 }

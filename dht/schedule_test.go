@@ -116,7 +116,7 @@ func TestScheduleCounts(t *testing.T) {
 }
 
 func TestRow(t *testing.T) {
-	for _, row := range []Row{{}, {noon, noon.Add(time.Hour), 7}, {time.Time{}, noon, 65535}} {
+	for _, row := range []Row{{}, {noon, noon.Add(time.Hour), 7, 3}, {time.Time{}, noon, 65535, 0}} {
 		b, err := row.MarshalBinary()
 		if err != nil {
 			t.Fatal(err)

@@ -93,6 +93,7 @@ func (n *Node) follow() {
 		external, _ := f.votes.winner()
 		moved = f.standing.follow(external, f.checkReachable(), time.Now()) || moved
 	}
+	n.announcer.announceIn(familiesOf(n.announcing()))
 	if !moved {
 		return
 	}

@@ -154,12 +154,18 @@ func TestReachableInOneFamily(t *testing.T) {
 			return 7021, true
 		})
 		asker := node(30, at(7000))
+		later := start(t, Config{IPv4: world.listen(publicAddr(22)), IPv6: world.listen(publicAddr6(22)), Reachable: at(7022),
+			Bootstrap: []string{publicAddr(1).String()}})
 		time.Sleep(time.Minute)
 		only6.Offer(keyOf(1), time.Now())
 		mapped.Offer(keyOf(2), time.Now())
+		later.Offer(keyOf(3), time.Now())
+		time.Sleep(time.Minute)
+		later.families[1].table.add(contact{asker.families[1].ownID(), publicAddr6(30)}, time.Now())
 		time.Sleep(time.Minute)
 		for key, want := range map[Key][]netip.AddrPort{
 			keyOf(1): {netip.AddrPortFrom(publicAddr6(20).Addr(), 7020)},
+			keyOf(3): {netip.AddrPortFrom(publicAddr(22).Addr(), 7022), netip.AddrPortFrom(publicAddr6(22).Addr(), 7022)},
 			keyOf(2): {netip.AddrPortFrom(publicAddr(21).Addr(), 40000), netip.AddrPortFrom(publicAddr6(21).Addr(), 7021)},
 		} {
 			got := collect(t.Context(), asker.Node, key)

@@ -75,16 +75,35 @@ func (i *internet) reachable(is4 bool) (port uint16, ok bool) {
 	return i.wan.Reachable(is4)
 }
 
-// external is the address at which this node should be reached. Of IPv6 on the
-// internet nobody tells it: a machine has addresses, and most routers let nobody in.
+// external is the address at which this node should be reached. Over IPv6 a machine
+// behind a home router has one, and the router mostly lets nobody in: others have to
+// find that out. Those that no router hides are the first to help them.
 func (i *internet) external(is4 bool) (netip.AddrPort, bool) {
 	switch {
 	case i.cfg.Private:
 		return ownAddr(i.sockets.tcp.Addr(), i.sockets.port, is4)
 	case is4:
 		return i.router.External()
+	case i.router.Direct():
+		return sourceIPv6(i.sockets.port)
 	}
 	return netip.AddrPort{}, false
+}
+
+// anywhere is an address on the internet, a root name server's, to ask the kernel
+// for the way to.
+const anywhere = "[2001:503:ba3e::2:30]:9"
+
+// sourceIPv6 is the public address that this machine uses on the IPv6 internet. It
+// sends nothing.
+func sourceIPv6(port uint16) (netip.AddrPort, bool) {
+	conn, err := net.Dial("udp6", anywhere)
+	if err != nil {
+		return netip.AddrPort{}, false
+	}
+	defer conn.Close()
+	at, err := netip.ParseAddrPort(conn.LocalAddr().String())
+	return netip.AddrPortFrom(at.Addr(), port), err == nil && dht.IsPublic(at.Addr())
 }
 
 // ownAddr is the address of this machine at which a socket is reached in a network

@@ -25,6 +25,7 @@ type internet struct {
 	entry  string // the node of the DHT with which others begin
 	sites  []*wanSite
 	plugs  int
+	plugs6 int
 }
 
 // addressPlan says which addresses an internet has.

@@ -33,6 +33,7 @@ type Mapper struct {
 	lease      time.Duration
 	checkEvery time.Duration
 	state      atomic.Pointer[state] // written by one goroutine at a time
+	direct     atomic.Bool
 }
 
 // state is what others are told.
@@ -79,6 +80,11 @@ func (m *Mapper) External() (netip.AddrPort, bool) {
 	return external, external.IsValid()
 }
 
+// Direct reports whether no router hides this machine from the internet, as far as
+// IPv4 tells: its own address there is public, or it has none. Who is behind a router
+// that translates IPv4 is mostly behind the same one's firewall for IPv6.
+func (m *Mapper) Direct() bool { return m.direct.Load() }
+
 // Changed returns a channel that is closed when External next changes. To miss
 // nothing, take the channel before asking for the address.
 func (m *Mapper) Changed() <-chan struct{} { return m.state.Load().replaced }
@@ -115,6 +121,7 @@ func (m *Mapper) attend(ctx context.Context, r route) {
 		m.awaitOther(ctx, r)
 		cancel()
 	})
+	m.direct.Store(r == route{} || isPublic(r.local))
 	if obstacle := r.obstacle(); obstacle != "" {
 		m.tell(m.own(r), obstacle)
 		<-ctx.Done()
