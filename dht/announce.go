@@ -203,7 +203,7 @@ func (a *announcer) visit(ctx context.Context, key Key, families []*family) (vis
 	places, _ := a.places.get(key)
 	a.mu.Unlock()
 	var mu sync.Mutex // of the sieve
-	sieve := newSieve(a.node.private, a.node.ownAddrs(), nil)
+	sieve := newSieve(a.node.private, a.node.ownAddrs())
 	visits = make([]visit, len(families))
 	var running sync.WaitGroup
 	for i, f := range families {

@@ -46,6 +46,7 @@ type family struct {
 	peers     *peerStore
 	tokens    *tokens
 	votes     *votes
+	results   *results
 	answers   *rate.Limiter
 	strangers chan contact
 	started   chan struct{} // closed once there is a server

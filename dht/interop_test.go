@@ -44,7 +44,7 @@ func isolated(t *testing.T, test func(t *testing.T)) {
 
 // finds reports whether a lookup, without what is remembered, yields want.
 func finds(n *running, key Key, want netip.AddrPort) bool {
-	n.results.forget()
+	n.families[0].results.forget()
 	for peer := range n.Lookup(context.Background(), key) {
 		if peer == want {
 			return true

@@ -165,14 +165,14 @@ func TestPoisonedResults(t *testing.T) {
 				t.Errorf("%v was yielded", peer)
 			}
 		}
-		one := newSieve(false, nil, nil)
+		one := newSieve(false, nil)
 		for i := range 200 {
 			one.pass(publicAddr(10), netip.AddrPortFrom(publicAddr(3000+i).Addr(), 8000))
 		}
 		if len(one.passed) != maxPerSource {
 			t.Errorf("one source brought %d peers", len(one.passed))
 		}
-		crowd := newSieve(false, nil, nil)
+		crowd := newSieve(false, nil)
 		for i := range 200 {
 			crowd.pass(publicAddr(i), netip.AddrPortFrom(publicAddr(5000).Addr(), uint16(8000+i)))
 		}
@@ -276,7 +276,7 @@ func TestNobodyThere(t *testing.T) {
 		if got := collect(t.Context(), n.Node, keyOf(1)); len(got) != 0 {
 			t.Errorf("found %v", got)
 		}
-		if _, complete := n.results.get(keyOf(1)); complete {
+		if _, complete := n.families[0].results.get(keyOf(1)); complete {
 			t.Error("it is remembered that a network which is away knows no peers")
 		}
 		if got := n.Stats().Nodes; got != 1 {
@@ -341,13 +341,31 @@ func TestPeersThatHaveGone(t *testing.T) {
 		other := start(t, Config{IPv4: world.listen(publicAddr(1)), Reachable: at(7000)})
 		n := nodeAmong(t, world, contact{other.families[0].ownID(), other.addr})
 		old, stays := publicAddr(5), publicAddr(6)
-		n.results.put(keyOf(1), []netip.AddrPort{old, stays}, false) // it was broken off
+		n.families[0].results.put(keyOf(1), []netip.AddrPort{old, stays}, false) // it was broken off
 		n.families[0].peers.add(keyOf(1), stays, stays.Port())
 		if got := collect(t.Context(), n.Node, keyOf(1)); len(got) != 2 {
 			t.Errorf("first found are %v", got)
 		}
 		if got := collect(t.Context(), n.Node, keyOf(1)); !slices.Equal(got, []netip.AddrPort{stays}) {
 			t.Errorf("then found are %v", got)
+		}
+	})
+}
+
+// What one DHT has answered says nothing of the other, which the node joins later.
+func TestSecondFamilyIsAskedLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		world := newInternet()
+		other := start(t, Config{IPv4: world.listen(publicAddr(1)), IPv6: world.listen(publicAddr6(1)), Reachable: at(7000)})
+		n := start(t, Config{IPv4: world.listen(publicAddr(0)), IPv6: world.listen(publicAddr6(0)), Reachable: at(7000)})
+		other.families[0].peers.add(keyOf(1), publicAddr(5), 8000)
+		other.families[1].peers.add(keyOf(1), publicAddr6(5), 8000)
+		time.Sleep(time.Millisecond)
+		for i, addr := range []netip.AddrPort{publicAddr(1), publicAddr6(1)} {
+			n.families[i].table.add(contact{other.families[i].ownID(), addr}, time.Now())
+			if got := collect(t.Context(), n.Node, keyOf(1)); len(got) != i+1 {
+				t.Errorf("with %d families joined, found are %v", i+1, got)
+			}
 		}
 	})
 }

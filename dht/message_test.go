@@ -101,7 +101,7 @@ func checkReturn(t *testing.T, d *desk, from netip.AddrPort, m krpc.Msg) {
 	if len(fam.table.nodes(anyNode)) > 1 {
 		t.Fatal("one answer brought several nodes")
 	}
-	sieve := newSieve(false, nil, nil)
+	sieve := newSieve(false, nil)
 	for _, peer := range peersIn(m.R) {
 		if sieve.pass(from, peer) && !Allowed(peer, false) {
 			t.Fatalf("%v passed", peer)

@@ -57,7 +57,6 @@ type Node struct {
 
 	families  []*family
 	budget    *budget
-	results   *results
 	announcer *announcer
 	lookups   chan struct{}
 }
@@ -67,7 +66,7 @@ type Node struct {
 func New(cfg Config) (*Node, error) {
 	n := &Node{
 		path: cfg.NodesFile, private: cfg.Private, log: cfg.Log,
-		budget: newBudget(), results: newResults(),
+		budget:  newBudget(),
 		lookups: make(chan struct{}, maxLookups),
 	}
 	if n.log == nil {
@@ -113,6 +112,7 @@ func (n *Node) addFamily(name string, want krpc.Want, conn net.PacketConn, boots
 		peers:     newPeerStore(n.private),
 		tokens:    newTokens(),
 		votes:     &votes{private: n.private},
+		results:   newResults(),
 		answers:   rate.NewLimiter(answerRate, answerBurst),
 		strangers: make(chan contact, strangerBurst),
 		started:   make(chan struct{}),

@@ -31,19 +31,21 @@ type sieve struct {
 	networks map[netip.Prefix]int
 }
 
-// newSieve makes one that takes known as passed.
-func newSieve(private bool, own map[netip.AddrPort]bool, known []netip.AddrPort) *sieve {
-	s := &sieve{
+func newSieve(private bool, own map[netip.AddrPort]bool) *sieve {
+	return &sieve{
 		private:  private,
 		own:      own,
 		passed:   make(map[netip.AddrPort]bool),
 		sources:  make(map[netip.AddrPort]int),
 		networks: make(map[netip.Prefix]int),
 	}
-	for _, peer := range known {
+}
+
+// know takes peers as passed.
+func (s *sieve) know(peers []netip.AddrPort) {
+	for _, peer := range peers {
 		s.passed[peer] = true
 	}
-	return s
 }
 
 // pass reports whether peer, named by the node at source, is new and to be

@@ -167,7 +167,7 @@ type searched struct {
 }
 
 func find(n *running, key Key, want netip.AddrPort) (s searched) {
-	n.results.forget()
+	n.families[0].results.forget()
 	began := time.Now()
 	for peer := range n.Lookup(context.Background(), key) {
 		if peer == want {
