@@ -51,17 +51,19 @@ func (s *Store) Meta(d Digest) (Meta, error) {
 		Private:   e.flags.has(flagPrivate),
 		Keep:      e.flags.has(flagKeep),
 	}
-	value := s.rows.get(blobKey(kindMeta, d))
-	if value == nil {
-		return m, s.metaFromFile(d, &m)
-	}
-	var r metaRow
-	if err := json.Unmarshal(value, &r); err != nil {
+	r, ok := s.metaRow(d)
+	if !ok {
 		return m, s.metaFromFile(d, &m)
 	}
 	m.Modified, m.Added = timeOf(r.Modified), timeOf(r.Added)
 	m.ContentType, m.Origin = r.ContentType, r.Origin
 	return m, nil
+}
+
+// metaRow returns what the database knows of a blob.
+func (s *Store) metaRow(d Digest) (r metaRow, ok bool) {
+	value := s.rows.get(blobKey(kindMeta, d))
+	return r, value != nil && json.Unmarshal(value, &r) == nil
 }
 
 // metaFromFile fills in what the file itself tells.

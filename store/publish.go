@@ -25,7 +25,9 @@ type candidate struct {
 }
 
 // publish is the one way into the store: count, verify, stamp, rename. The file is removed if it
-// fails. The error is a *MismatchError if the bytes are not what they should be.
+// fails. The error is a *MismatchError if the bytes are not what they should be. A blob that is here
+// already stays shareable, and is still kept: its bytes are the same, wherever they came from this
+// time.
 func (s *Store) publish(c candidate) error {
 	if err := c.check(); err != nil {
 		os.Remove(c.path)
@@ -35,6 +37,7 @@ func (s *Store) publish(c candidate) error {
 		os.Remove(c.path)
 		return err
 	}
+	s.dropUnsound(c.sum)
 	now := time.Now()
 	e := entry{size: c.n, used: now.UnixNano(), verified: seconds(now), flags: c.meta.flags()}
 	s.publishMu.Lock()
@@ -47,6 +50,8 @@ func (s *Store) publish(c candidate) error {
 		os.Remove(c.path)
 		return fmt.Errorf("store: publish: %w", noSpace(err))
 	}
+	old, _ := s.table.get(c.sum)
+	e.flags |= old.flags & (flagKeep | flagShareable)
 	s.table.put(c.sum, e)
 	return nil
 }
@@ -102,18 +107,48 @@ func renameMaking(from, to string) error {
 	return os.Rename(from, to)
 }
 
+// dropUnsound drops a blob of which the file is not there as it was: nothing of it stays then.
+func (s *Store) dropUnsound(d Digest) {
+	if _, ok := s.table.get(d); !ok {
+		return
+	}
+	if f, err := s.openSound(d); err == nil {
+		f.Close()
+	}
+}
+
 // record writes the rows of a blob that has been published, and makes room if it was too much. Rows
 // that find no room are lost with this process; the blob is not.
 func (s *Store) record(d Digest, m Meta, states []Digest) {
-	m.Added = time.Now()
-	e, ok := s.table.get(d)
-	if !ok {
-		return
-	}
-	batch := append([]row{encodeMeta(d, m), encodeTimes(d, e)}, stateRows(d, states)...)
-	if err := s.rows.write(batch); err != nil {
+	if err := s.writeRows(d, m, states); err != nil {
 		s.log.Debug("store: what is known of a blob is not recorded", "digest", hexOf(d), "error", err)
 	}
 	s.evictForQuota()
 	s.tellGone() // a public blob may have been made private
+}
+
+func (s *Store) writeRows(d Digest, m Meta, states []Digest) error {
+	s.metaMu.Lock()
+	defer s.metaMu.Unlock()
+	e, ok := s.table.get(d)
+	if !ok {
+		return nil
+	}
+	m.Added = time.Now()
+	s.keepKnown(d, &m, e)
+	return s.rows.write(append([]row{encodeMeta(d, m), encodeTimes(d, e)}, stateRows(d, states)...))
+}
+
+// keepKnown leaves as it was what a blob that has been published again does not have anew: when it
+// came, and the origin that made it shareable, by which the operator may exclude it. Of two that are
+// published at the same time the shareable one has the last word, in whichever order their rows are
+// written.
+func (s *Store) keepKnown(d Digest, m *Meta, e entry) {
+	known, _ := s.metaRow(d)
+	if added := timeOf(known.Added); !added.IsZero() && added.Before(m.Added) {
+		m.Added = added
+	}
+	if e.shareable() && !m.Shareable {
+		m.Origin = known.Origin
+	}
 }

@@ -36,7 +36,8 @@ type Store struct {
 	// publishMu lets one goroutine at a time rename into or unlink from blobs. It is held for these
 	// calls alone, never while bytes are read or written.
 	publishMu sync.Mutex
-	metaMu    sync.Mutex // one Update at a time
+	// metaMu: whoever writes what is known of a blob has looked at what was known before.
+	metaMu sync.Mutex
 
 	evictMu   sync.Mutex // one eviction at a time; guards following
 	fullUntil time.Time  // the disk is full and nothing can be evicted for it

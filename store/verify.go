@@ -125,20 +125,30 @@ func (s *Store) Verify(ctx context.Context, report func(Digest, error)) error {
 }
 
 func (s *Store) verifyBlob(ctx context.Context, d Digest) error {
+	f, err := s.openSound(d)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return s.verifyOnce(ctx, d, f)
+}
+
+// openSound opens a blob's file, and drops the blob if it is gone or has another length.
+func (s *Store) openSound(d Digest) (*os.File, error) {
 	f, st, err := openRegular(s.blobPath(d))
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, errNotRegular) {
 		s.dropMissing(d, err)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer f.Close()
 	if e, ok := s.table.get(d); ok && e.size != st.Size {
 		err := &MismatchError{Want: d, WantSize: e.size, GotSize: st.Size}
 		s.dropBad(d, f, err)
-		return err
+		f.Close()
+		return nil, err
 	}
-	return s.verifyOnce(ctx, d, f)
+	return f, nil
 }
 
 // scrubLoop verifies what Get gave out unverified.

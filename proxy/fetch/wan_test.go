@@ -188,6 +188,31 @@ func TestOpenPublic(t *testing.T) {
 	})
 }
 
+// What is public stays so when the same bytes come by a URL that no index names.
+func TestPublicStaysPublic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 0)
+		w := newWorld(s, 0)
+		n := s.withoutLAN()
+		data := randomBytes(54, 100_000)
+		want := w.file(s, "f", data)
+		n.mustRead(want, data)
+		unnamed := want
+		unnamed.URL, unnamed.Digest, unnamed.Size = want.URL+"-latest", Digest{}, -1
+		s.mirror = serving(data)
+		n.mustRead(unnamed, data)
+		n.ends()
+		if meta, err := n.store.Meta(want.Digest); err != nil || meta.Origin != want.URL {
+			t.Errorf("%+v, %v", meta, err)
+		}
+		blob, err := n.OpenPublic(want.Digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		blob.Close()
+	})
+}
+
 // Strangers who turn up when the mirror has been asked bring the end of the file.
 func TestLateStrangers(t *testing.T) {
 	for _, size := range []int{800_000, 12*store.PieceSize + 5} {
