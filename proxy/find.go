@@ -143,11 +143,11 @@ func (s *Server) newSearch(r *http.Request) (*search, error) {
 // hash alone. Whoever does so wants to know; but what is known not to be everybody's
 // business stays here.
 func (s *Server) sharesHash(ctx context.Context, d fetch.Digest) bool {
-	origins := s.cfg.Internet.Origins
 	if _, stored := s.cfg.Store.Stat(d); stored {
-		meta, err := s.cfg.Store.Meta(d)
-		return err == nil && meta.Shareable && !origins.Excluded(meta.Origin)
+		_, ok := s.mayGive(d)
+		return ok
 	}
+	origins := s.cfg.Internet.Origins
 	bases := s.cfg.Index.Bases(d)
 	return len(bases) == 0 || slices.ContainsFunc(bases, func(base string) bool {
 		shares := origins.shares(urlOf("http://", base), base, base)

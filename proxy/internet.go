@@ -6,10 +6,10 @@ import (
 	"context"
 	"net/http"
 	"net/netip"
-	"time"
 
 	"apt-dht/proxy/fetch"
 	"apt-dht/proxy/wan"
+	"apt-dht/store"
 )
 
 // Internet is what a Server knows of its node's part in the DHT.
@@ -89,14 +89,22 @@ func (n *Internet) shareable(url, name, base string) func(context.Context) bool 
 	return n.Origins.shares(url, name, base)
 }
 
-// stored takes note of a file of the repository at base that has entered the store.
-func (n *Internet) stored(digest fetch.Digest, head fetch.Head, base string, shareable bool) {
+// tellInternet takes note of a file of the repository at base that has entered the
+// store.
+func (s *Server) tellInternet(d fetch.Digest, head fetch.Head, base string) {
 	if fetch.Personal(head.Header) {
-		n.Origins.close(base)
+		s.cfg.Internet.Origins.close(base)
 	}
-	if shareable {
-		n.WAN.Have(digest, time.Now())
+	if meta, ok := s.mayGive(d); ok {
+		s.cfg.Internet.WAN.Have(d, meta.Added)
 	}
+}
+
+// mayGive tells whether a blob in the store may be given to the internet, as the
+// operator wants it now: it may be that of an origin which has been excluded since.
+func (s *Server) mayGive(d fetch.Digest) (store.Meta, bool) {
+	meta, err := s.cfg.Store.Meta(d)
+	return meta, err == nil && meta.Shareable && !s.cfg.Internet.Origins.Excluded(meta.Origin)
 }
 
 // strangerKey marks the requests that come from the internet.

@@ -122,7 +122,7 @@ func (s *Server) Stored(want fetch.Want, digest fetch.Digest, head fetch.Head) {
 	}
 	entry := s.cfg.Index.Lookup(name, netip.Addr{})
 	if s.cfg.Internet != nil {
-		s.cfg.Internet.stored(digest, head, entry.Base, s.cfg.Store.Shareable(digest))
+		s.tellInternet(digest, head, entry.Base)
 	}
 	if entry.Parse && entry.Digest == digest {
 		s.indexer.parse(name, digest)

@@ -64,10 +64,11 @@ type verdict struct {
 }
 
 // Excluded tells whether the operator has excluded what a URL, or a name of the
-// index, is part of. A repository without a port is excluded at all of them.
+// index, is part of. A repository without a port is excluded at all of them. What
+// came from nobody knows where may be part of any that is.
 func (o *Origins) Excluded(what string) bool {
-	if len(o.Exclude) == 0 {
-		return false
+	if len(o.Exclude) == 0 || what == "" {
+		return len(o.Exclude) > 0
 	}
 	if strings.Contains(what, "://") {
 		name, err := index.NameOf(what)

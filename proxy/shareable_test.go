@@ -5,6 +5,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -12,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"apt-dht/store"
 )
 
 func TestOriginsOfAPrivateDHT(t *testing.T) {
@@ -166,4 +169,30 @@ func TestOriginsResolve(t *testing.T) {
 			t.Error("a failure is remembered for too long")
 		}
 	})
+}
+
+// What is stored is the internet's as long as its origin is not excluded.
+func TestMayGive(t *testing.T) {
+	st, err := store.Open(store.Config{Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler)})
+	check(t, err)
+	defer st.Close()
+	s := &Server{cfg: Config{Store: st, Internet: &Internet{Origins: &Origins{Exclude: []string{"closed.example"}}}}}
+	for origin, want := range map[string]bool{
+		"http://open.example/a.deb":   true,
+		"http://closed.example/a.deb": false,
+		"":                            false,
+	} {
+		g, err := st.Create(store.Digest{}, -1)
+		check(t, err)
+		_, err = g.Write([]byte(origin))
+		check(t, err)
+		d, err := g.Commit(store.Meta{Origin: origin, Shareable: true})
+		check(t, err)
+		if meta, ok := s.mayGive(d); ok != want || meta.Added.IsZero() {
+			t.Errorf("%q: %v, %+v", origin, ok, meta)
+		}
+	}
+	if _, ok := s.mayGive(store.Digest{}); ok {
+		t.Error("what is not here may be given")
+	}
 }

@@ -26,8 +26,9 @@ func TestExcludedIsNotGiven(t *testing.T) {
 	n.fetch = fetch.New(fetch.Config{Store: st, Log: slog.New(slog.DiscardHandler)})
 	defer n.fetch.Close()
 	for origin, given := range map[string]bool{
-		"http://open.example/debian/a.deb":            true,
-		"http://closed.example/debian/a.deb":          false,
+		"":                                   false, // it is lost
+		"http://open.example/debian/a.deb":   true,
+		"http://closed.example/debian/a.deb": false,
 		"https://closed.example:8443/%64ebian//b.deb": false,
 		"http://closed.example/debian-security/a.deb": true,
 	} {
