@@ -54,17 +54,23 @@ func badgerOptions(dir string, log badger.Logger) badger.Options {
 
 // openBadger opens the database in dir, and starts an empty one where that fails.
 func openBadger(dir string, log *slog.Logger) (*badger.DB, error) {
-	attempts, err := countAttempt(dir)
+	return openGuarded(dir, log, tryBadger)
+}
+
+func openGuarded(dir string, log *slog.Logger, try func(string, *slog.Logger) (*badger.DB, error)) (*badger.DB, error) {
+	deaths, err := countAttempt(dir)
 	if err != nil {
 		return nil, err
 	}
+	defer func() { leaveDeaths(dir, deaths, log) }() // whoever comes to this has not died
 	err = errDiedOpening
-	if attempts < maxAttempts {
+	if deaths < maxDeaths {
 		var db *badger.DB
-		if db, err = tryBadger(dir, log); err == nil {
-			return db, os.Remove(attemptFile(dir))
+		if db, err = try(dir, log); err == nil {
+			deaths = 0
+			return db, nil
 		}
-		if noSpace(err) != err || errors.Is(err, os.ErrPermission) {
+		if errors.Is(noSpace(err), ErrNoSpace) || errors.Is(err, os.ErrPermission) {
 			return nil, err
 		}
 	}
@@ -72,23 +78,20 @@ func openBadger(dir string, log *slog.Logger) (*badger.DB, error) {
 	if err := os.RemoveAll(dir); err != nil {
 		return nil, fmt.Errorf("store: remove broken database: %w", err)
 	}
-	db, err := tryBadger(dir, log)
-	if err != nil {
-		return nil, err
-	}
-	return db, os.Remove(attemptFile(dir))
+	deaths = 0 // those were the old one's
+	return try(dir, log)
 }
 
 // badger ends the whole process on some kinds of damage (its y.AssertTrue, SIGBUS). So each attempt
-// to open it leaves a byte in a file beside it, which success removes: a database that has
-// taken two processes with it is not tried a third time.
-const maxAttempts = 3
+// to open it leaves a byte in a file beside it, which is taken back unless the process dies: a
+// database that has taken two processes with it is not tried a third time.
+const maxDeaths = 2
 
 var errDiedOpening = errors.New("the process died twice while opening it")
 
 func attemptFile(dir string) string { return dir + ".opening" }
 
-func countAttempt(dir string) (before int, err error) {
+func countAttempt(dir string) (deaths int, err error) {
 	f, err := os.OpenFile(attemptFile(dir), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return 0, fmt.Errorf("store: %w", err)
@@ -102,6 +105,19 @@ func countAttempt(dir string) (before int, err error) {
 		return 0, fmt.Errorf("store: %w", noSpace(err))
 	}
 	return int(st.Size()), nil
+}
+
+func leaveDeaths(dir string, deaths int, log *slog.Logger) {
+	path := attemptFile(dir)
+	var err error
+	if deaths == 0 {
+		err = os.Remove(path)
+	} else {
+		err = os.Truncate(path, int64(deaths))
+	}
+	if err != nil {
+		log.Warn("store: this start counts as one that the database ended", "error", err)
+	}
 }
 
 func tryBadger(dir string, log *slog.Logger) (db *badger.DB, err error) {

@@ -5,12 +5,16 @@ package store
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/dgraph-io/badger/v4"
+	"golang.org/x/sys/unix"
 )
 
 // testRows opens rows on a disk whose free space the test sets.
@@ -162,7 +166,7 @@ func TestDamagedDatabase(t *testing.T) {
 			}
 			s.cfg.Log = testLog(&log)
 			s = open(t, s.cfg)
-			if log.count("is gathered anew") != 1 && name != "died opening it" {
+			if log.count("is gathered anew") != 1 {
 				t.Errorf("nothing said:\n%s", &log)
 			}
 			wantBlob(t, s, d)
@@ -176,6 +180,66 @@ func TestDamagedDatabase(t *testing.T) {
 			wantBlob(t, s, d)
 			if _, err := os.Stat(attemptFile(s.rows.dir)); !os.IsNotExist(err) {
 				t.Errorf("the attempt is not crossed out: %v", err)
+			}
+		})
+	}
+}
+
+// Only deaths cost a database: two of them, however often it could not be opened otherwise.
+func TestAttempts(t *testing.T) {
+	damaged := errors.New("damaged")
+	for _, tc := range []struct {
+		name    string
+		deaths  int     // before
+		sub     string  // "/.": which cannot be removed
+		tries   []error // what they give, again at each start
+		removed bool
+		left    int // deaths, after each start
+	}{
+		{name: "opened", tries: []error{nil}},
+		{name: "opened after a death", deaths: 1, tries: []error{nil}},
+		{name: "no space", tries: []error{unix.ENOSPC}},
+		{name: "no space after a death", deaths: 1, tries: []error{unix.ENOSPC}, left: 1},
+		{name: "forbidden", tries: []error{unix.EACCES}},
+		{name: "forbidden after a death", deaths: 1, tries: []error{unix.EACCES}, left: 1},
+		{name: "damaged", tries: []error{damaged, nil}, removed: true},
+		{name: "no new one", tries: []error{damaged, damaged}, removed: true},
+		{name: "no room for a new one", tries: []error{damaged, unix.ENOSPC}, removed: true},
+		{name: "not to be removed", sub: "/.", tries: []error{damaged}},
+		{name: "not to be removed after deaths", deaths: 2, sub: "/.", left: 2},
+		{name: "deadly", deaths: 2, tries: []error{nil}, removed: true},
+		{name: "deadly, and no room", deaths: 2, tries: []error{unix.ENOSPC}, removed: true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "badger") + tc.sub
+			marker := filepath.Join(dir, "marker")
+			if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(marker, nil, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(attemptFile(dir), make([]byte, tc.deaths), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for range 4 {
+				tries := 0
+				openGuarded(dir, testLog(t.Output()), func(string, *slog.Logger) (*badger.DB, error) {
+					if tries++; tries > len(tc.tries) {
+						t.Fatal("tried too often")
+					}
+					return nil, tc.tries[tries-1]
+				})
+				left := int64(0)
+				if st, err := os.Stat(attemptFile(dir)); err == nil {
+					left = st.Size()
+				}
+				if tries != len(tc.tries) || left != int64(tc.left) {
+					t.Errorf("tried %d times, %d deaths counted", tries, left)
+				}
+				if tc.removed {
+					break // the next start finds another database
+				}
+			}
+			if _, err := os.Stat(marker); os.IsNotExist(err) != tc.removed && tc.sub == "" {
+				t.Errorf("the database is removed: %v, want %v", err, tc.removed)
 			}
 		})
 	}
