@@ -168,7 +168,7 @@ func (q *search) named(url, name string, client netip.Addr) {
 	switch rec, err := s.cfg.Store.GetURL(url); {
 	case entry.Kind == index.KindRoot:
 		q.found.Why = "it is a root file, which is signed and has no hash: nodes ask the mirror for it"
-	case err == nil && !rec.Private:
+	case err == nil:
 		q.digest = rec.Digest
 	default:
 		q.found.Why = "no index that this node has read names it: run apt-get update through the node, or give the SHA-256"

@@ -39,8 +39,7 @@ func TestEachShareable(t *testing.T) {
 	s := open(t, Config{})
 	public := add(t, s, []byte("public"), Meta{Shareable: true, Origin: "http://a.example/public"})
 	local := add(t, s, []byte("local"), Meta{})
-	private := add(t, s, []byte("private"), Meta{Shareable: true, Private: true})
-	for d, want := range map[Digest]bool{public: true, local: false, private: false, {}: false} {
+	for d, want := range map[Digest]bool{public: true, local: false, {}: false} {
 		if got := s.Shareable(d); got != want {
 			t.Errorf("Shareable(%x) = %v, want %v", d[:4], got, want)
 		}

@@ -125,7 +125,7 @@ func populate(s *Store, n int) error {
 		c := newChain()
 		c.Write(content)
 		path := s.blobPath(c.sum())
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, content, publicMode)); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, content, fileMode)); err != nil {
 			return err
 		}
 		e := entry{size: c.n, used: time.Now().UnixNano(), verified: seconds(time.Now())}

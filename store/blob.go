@@ -18,7 +18,6 @@ type Blob struct {
 	Size      int64     // bytes
 	Modified  time.Time // the origin's Last-Modified; zero: unknown
 	Shareable bool      // as in Meta
-	Private   bool      // as in Meta
 }
 
 // Get opens a blob; the caller closes it. ErrNotFound says that it is not here, or no longer: a file
@@ -41,7 +40,7 @@ func (s *Store) Get(d Digest) (*Blob, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Blob{File: f, Digest: d, Size: e.size, Modified: timeOf(st.Mtim.Sec), Shareable: e.flags.has(flagShareable), Private: e.flags.has(flagPrivate)}
+	b := &Blob{File: f, Digest: d, Size: e.size, Modified: timeOf(st.Mtim.Sec), Shareable: e.flags.has(flagShareable)}
 	if err := s.trust(b, e, st.Size, st.Ctim.Sec, now); err != nil {
 		f.Close()
 		return nil, err

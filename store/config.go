@@ -37,8 +37,7 @@ type Config struct {
 	// InUse yields every digest that a current index names. Of the store's methods it may call Stat
 	// alone. Nil, or one that yields nothing: it is not known what is in use.
 	InUse iter.Seq[Digest]
-	// Gone is told of every blob that others may know of and that is no longer to be had: evicted,
-	// gone bad, missing, or made private. It is called while the store holds no lock, and should
+	// Gone is told of every blob that is no longer to be had: evicted, gone bad, or missing. It is called while the store holds no lock, and should
 	// return soon. Nil: nobody is told.
 	Gone func(Digest)
 	// Log gets what the operator should know. Nil: slog.Default.

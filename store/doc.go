@@ -9,8 +9,8 @@
 // In Config.Dir:
 //
 //	blobs/ab/abcd…   a blob, named by its digest in hex. The mtime is the origin's Last-Modified, the
-//	                 epoch if unknown; the mode is 0644, 0600 if private. Plain files: sendfile works,
-//	                 other programs may read them.
+//	                 epoch if unknown; the mode is what the umask leaves of 0644. Plain files:
+//	                 sendfile works, other programs may read them.
 //	partial/abcd…    the beginning of a blob, growing or suspended, named by the digest it is to have
 //	partial/….holes  one that has pieces beyond its beginning; partial/….note says what of it is there
 //	partial/tmp-…    one whose digest is not known yet, or an import; removed by Open
@@ -37,7 +37,7 @@
 //	i  8 bytes of hash of a directory's name, 8 of inode: a file that Import hashed
 //
 // All of it can be lost, and is thrown away when it is damaged: the blobs are then found by a walk
-// of the directory, with size, Last-Modified and privacy from the files, and are verified before
+// of the directory, with size and Last-Modified from the files, and are verified before
 // they are first given out. While the disk has no room for badger, rows are held in memory.
 //
 // # Notes

@@ -51,10 +51,10 @@ func (s *Store) Announced(blobs []Digest, at time.Time) error {
 	return writeAll(s.rows, blobs, func(d Digest) (row, error) { return encodeTold(d, at), nil })
 }
 
-// EachBlob yields the blobs that anybody may have, with when they were last announced; zero: not for
-// a day, or never. yield may call the store.
+// EachBlob yields all blobs, with when they were last announced; zero: not for a day, or never. yield
+// may call the store.
 func (s *Store) EachBlob(yield func(d Digest, announced time.Time) bool) {
-	blobs := s.table.public()
+	blobs := s.table.digests()
 	slices.SortFunc(blobs, func(a, b Digest) int { return bytes.Compare(a[:], b[:]) })
 	var told map[Digest]time.Time
 	for i, d := range blobs {

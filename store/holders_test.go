@@ -120,14 +120,13 @@ func TestAnnounced(t *testing.T) {
 	want := make(map[Digest]time.Time)
 	for i := range uint64(6) {
 		b, _ := blob(i, 100)
-		d := add(t, s, b, Meta{Private: i == 5})
+		d := add(t, s, b, Meta{})
 		blobs = append(blobs, d)
 		want[d] = time.Time{}
 	}
-	delete(want, blobs[5])
 	wantAnnounced(t, s, want)
 	now := time.Unix(time.Now().Unix(), 0)
-	err := errors.Join(s.Announced(blobs[:2], now), s.Announced(blobs[2:3], now.Add(-time.Hour)), s.Announced(blobs[3:4], now.Add(-lanAge)), s.Announced(blobs[5:], now))
+	err := errors.Join(s.Announced(blobs[:2], now), s.Announced(blobs[2:3], now.Add(-time.Hour)), s.Announced(blobs[3:4], now.Add(-lanAge)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,9 +150,7 @@ func TestGone(t *testing.T) {
 	var mu sync.Mutex
 	var gone []Digest
 	s = open(t, Config{Quota: 10_000, Gone: func(d Digest) {
-		_, here := s.Stat(d)
-		m, _ := s.Meta(d)
-		if here && !m.Private {
+		if _, here := s.Stat(d); here {
 			t.Errorf("blob %x is here", d[:4])
 		}
 		s.evictMu.Lock() // none is held
@@ -182,7 +179,7 @@ func TestGone(t *testing.T) {
 	}
 	put := func(i int, m Meta) { t.Helper(); add(t, s, content[i], m) }
 	put(0, Meta{})
-	put(1, Meta{Private: true})
+	put(1, Meta{})
 	wantGone("nothing")
 	spoil(t, s, names[0])
 	age(s, names[0], 48*time.Hour)
@@ -196,16 +193,12 @@ func TestGone(t *testing.T) {
 	wantGone("missing", names[2])
 	put(3, Meta{})
 	put(4, Meta{})
-	put(5, Meta{}) // 12,000 bytes: the private one goes, and another
-	wantGone("quota")
+	put(5, Meta{}) // 12,000 bytes
+	wantGone("quota", names[1])
 	put(6, Meta{})
 	wantGone("quota again", names[3])
-	if err := s.Update(names[4], func(m *Meta) { m.Private = true }); err != nil {
-		t.Fatal(err)
-	}
-	wantGone("made private", names[4])
-	put(5, Meta{Private: true})
-	wantGone("replaced by a private one", names[5])
+	put(6, Meta{})
+	wantGone("replaced")
 	age(s, names[6], 48*time.Hour)
 	s.cfg.InUse = func(yield func(Digest) bool) { yield(Digest{}) }
 	if _, _, err := s.GC(t.Context()); err != nil {

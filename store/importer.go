@@ -143,7 +143,7 @@ func unchanged(f *os.File, before unix.Stat_t) error {
 // duplicate makes a temporary file with the bytes of f, in the cheapest way there is.
 func (s *Store) duplicate(f *os.File, st unix.Stat_t, sum Digest) (*os.File, error) {
 	path := s.tempPath()
-	if temp, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, publicMode); err != nil {
+	if temp, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode); err != nil {
 		return nil, err
 	} else if unix.IoctlFileClone(int(temp.Fd()), int(f.Fd())) == nil {
 		return temp, nil
@@ -159,8 +159,8 @@ func (s *Store) duplicate(f *os.File, st unix.Stat_t, sum Digest) (*os.File, err
 }
 
 // link puts a hard link to f in temp's place if nobody but root and this user can write to the file,
-// the kernel allows it, and publishing would not change the mode or time that both names then share.
-// It returns nil otherwise.
+// everybody can read it, the kernel allows it, and publishing would not change the time that both
+// names then share. It returns nil otherwise.
 func (s *Store) link(f *os.File, st unix.Stat_t, temp *os.File) *os.File {
 	ours := st.Uid == 0 || int(st.Uid) == os.Geteuid()
 	if !ours || st.Mode&0o066 != 0o044 || st.Mtim.Sec < 0 {

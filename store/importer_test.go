@@ -52,7 +52,7 @@ func TestImport(t *testing.T) {
 	for i, d := range in {
 		wantBlob(t, s, d)
 		m, err := s.Meta(d)
-		if err != nil || m.Modified.Unix() != 1_600_000_001+int64(i) || m.Shareable || m.Private || m.Origin != "" {
+		if err != nil || m.Modified.Unix() != 1_600_000_001+int64(i) || m.Shareable || m.Origin != "" {
 			t.Errorf("Meta = %+v, %v", m, err)
 		}
 	}
@@ -168,7 +168,7 @@ func TestImportLinksWhatIsSafe(t *testing.T) {
 			if original.Mode() != test.mode || original.ModTime().Unix() != test.mtime {
 				t.Errorf("the original is now %v, %v", original.Mode(), original.ModTime())
 			}
-			if stored.Mode() != publicMode {
+			if stored.Mode() != fileMode {
 				t.Errorf("the blob is %v", stored.Mode())
 			}
 			if err := os.Remove(path); err != nil { // apt clean

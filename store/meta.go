@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Meta is what is known of a blob. What was lost with the database is zero; Size, Modified and
-// Private survive in the file itself.
+// Meta is what is known of a blob. What was lost with the database is zero; Size and Modified survive
+// in the file itself.
 type Meta struct {
 	Size        int64     // bytes; set by the store
 	Modified    time.Time // the origin's Last-Modified, to the second; zero: unknown
@@ -20,7 +20,6 @@ type Meta struct {
 	Verified    time.Time // when its bytes last hashed right; zero: not known. Set by the store
 	Used        time.Time // last Get; set by the store
 	Shareable   bool      // may be given to the world: it came from a public origin, without credentials
-	Private     bool      // was fetched with credentials, and is for those who bear the same
 	Keep        bool      // an index or root file: evicted last as long as it is current
 }
 
@@ -30,9 +29,6 @@ func (m Meta) flags() (f flags) {
 	}
 	if m.Shareable {
 		f |= flagShareable
-	}
-	if m.Private {
-		f |= flagPrivate
 	}
 	return f
 }
@@ -48,7 +44,6 @@ func (s *Store) Meta(d Digest) (Meta, error) {
 		Used:      time.Unix(0, e.used).UTC(),
 		Verified:  timeOf(int64(e.verified)),
 		Shareable: e.flags.has(flagShareable),
-		Private:   e.flags.has(flagPrivate),
 		Keep:      e.flags.has(flagKeep),
 	}
 	r, ok := s.metaRow(d)
@@ -79,41 +74,6 @@ func (s *Store) metaFromFile(d Digest, m *Meta) error {
 	return nil
 }
 
-// Update changes what is known of a blob: ContentType, Origin, Shareable, Private and Keep; changes
-// to other fields are ignored. It returns ErrNotFound if the blob is not here.
-func (s *Store) Update(d Digest, fn func(*Meta)) error {
-	defer s.tellGone() // after metaMu
-	s.metaMu.Lock()
-	defer s.metaMu.Unlock()
-	m, err := s.Meta(d)
-	if err != nil {
-		return err
-	}
-	fixed := m
-	fn(&m)
-	m.Modified, m.Added = fixed.Modified, fixed.Added
-	if err := checkMeta(m); err != nil {
-		return err
-	}
-	if m.Private != fixed.Private {
-		if err := os.Chmod(s.blobPath(d), modeOf(m)); err != nil {
-			return fmt.Errorf("store: %w", err)
-		}
-	}
-	e, ok := s.table.change(d, func(e *entry) { e.flags = m.flags() })
-	if !ok {
-		return ErrNotFound
-	}
-	return s.rows.write([]row{encodeMeta(d, m), encodeTimes(d, e)})
-}
-
-func modeOf(m Meta) os.FileMode {
-	if m.Private {
-		return privateMode
-	}
-	return publicMode
-}
-
 // maxHeader bounds header values that are kept: no server's ETag or Content-Type comes near.
 const maxHeader = 1 << 10
 
@@ -122,10 +82,4 @@ func checkMeta(m Meta) error {
 		return fmt.Errorf("%w: Content-Type of %d bytes (at most %d) or origin of %d bytes (at most %d)", ErrTooLong, len(m.ContentType), maxHeader, len(m.Origin), maxURL)
 	}
 	return nil
-}
-
-// Public tells, from memory, whether the blob is here and may be given to other nodes.
-func (s *Store) Public(d Digest) bool {
-	e, ok := s.table.get(d)
-	return ok && !e.flags.has(flagPrivate)
 }

@@ -20,6 +20,9 @@ import (
 // matter, after that the file is seldom asked for again.
 const partialAge = 7 * 24 * time.Hour
 
+// fileMode is that of blobs: other programs may read them, where the umask lets them.
+const fileMode = 0o644
+
 // Create begins a blob. A zero digest means that it is not known yet, a size of -1 the same. If a
 // blob of that digest was suspended it is resumed: Len then tells how much is there, and the next
 // Write appends to it. What is there is not read before Resume, or the first Write.
@@ -47,7 +50,7 @@ func (s *Store) Create(want Digest, size int64) (*Growing, error) {
 func (g *Growing) openFile() (err error) {
 	if !g.known {
 		g.path, g.hashed = g.s.tempPath(), true
-		g.file, err = os.OpenFile(g.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, publicMode)
+		g.file, err = os.OpenFile(g.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
 		return err
 	}
 	if g.openHoles() {
@@ -71,7 +74,7 @@ func (g *Growing) openFile() (err error) {
 
 // openPartial opens a file, of which it returns the size. It follows no links, and waits for nobody.
 func openPartial(path string, flag int) (*os.File, int64, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK|flag, publicMode)
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK|flag, fileMode)
 	if err != nil {
 		return nil, 0, err
 	}

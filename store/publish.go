@@ -71,9 +71,8 @@ func (c candidate) check() error {
 	return nil
 }
 
-// stamp puts into the file's mtime and mode what must outlive the database: a Last-Modified of zero
-// becomes the Unix epoch. It leaves alone what is right already: a hard link shares both with
-// somebody else's file.
+// stamp puts into the file's mtime what must outlive the database: a Last-Modified of zero becomes the
+// Unix epoch. It leaves alone what is right already: a hard link shares it with somebody else's file.
 func stamp(f *os.File, m Meta) error {
 	st, err := fstat(f)
 	if err != nil {
@@ -84,13 +83,6 @@ func stamp(f *os.File, m Meta) error {
 		if err := unix.Futimes(int(f.Fd()), tv); err != nil {
 			return fmt.Errorf("store: set time of %s: %w", f.Name(), err)
 		}
-	}
-	private := st.Mode&0o077 == 0
-	if private == m.Private {
-		return nil
-	}
-	if err := f.Chmod(modeOf(m)); err != nil {
-		return fmt.Errorf("store: %w", err)
 	}
 	return nil
 }
@@ -124,7 +116,6 @@ func (s *Store) record(d Digest, m Meta, states []Digest) {
 		s.log.Debug("store: what is known of a blob is not recorded", "digest", hexOf(d), "error", err)
 	}
 	s.evictForQuota()
-	s.tellGone() // a public blob may have been made private
 }
 
 func (s *Store) writeRows(d Digest, m Meta, states []Digest) error {

@@ -37,7 +37,7 @@ func TestKeepsBlobs(t *testing.T) {
 			}
 			m, err := s.Meta(d)
 			if err != nil || m.Size != int64(size) || !m.Modified.Equal(modified) || m.ContentType != "text/x" ||
-				m.Origin != "http://a/b" || !m.Shareable || !m.Keep || m.Private || time.Since(m.Added) > time.Minute || time.Since(m.Used) > time.Minute || time.Since(m.Verified) > time.Minute {
+				m.Origin != "http://a/b" || !m.Shareable || !m.Keep || time.Since(m.Added) > time.Minute || time.Since(m.Used) > time.Minute || time.Since(m.Verified) > time.Minute {
 				t.Errorf("size %d: Meta = %+v, %v", size, m, err)
 			}
 		}
@@ -57,7 +57,7 @@ func TestBlobTellsItsTimes(t *testing.T) {
 	s := open(t, Config{})
 	for _, modified := range []time.Time{{}, time.Unix(0, 0), time.Unix(-5, 0), time.Unix(1_700_000_000, 999)} {
 		b, d := blob(uint64(modified.UnixNano()), 100)
-		add(t, s, b, Meta{Modified: modified, Private: true})
+		add(t, s, b, Meta{Modified: modified})
 		got, err := s.Get(d)
 		if err != nil {
 			t.Fatal(err)
@@ -67,11 +67,11 @@ func TestBlobTellsItsTimes(t *testing.T) {
 		if modified.Unix() > 0 {
 			want = time.Unix(modified.Unix(), 0)
 		}
-		if !got.Modified.Equal(want) || !got.Private || got.Shareable {
+		if !got.Modified.Equal(want) || got.Shareable {
 			t.Errorf("Modified %v: Get says %+v", modified, got)
 		}
 		st, err := os.Stat(s.blobPath(d))
-		if err != nil || st.ModTime().Unix() != max(want.Unix(), 0) || st.Mode() != privateMode {
+		if err != nil || st.ModTime().Unix() != max(want.Unix(), 0) || st.Mode() != fileMode {
 			t.Errorf("Modified %v: the file has %v, %v, %v", modified, st.ModTime(), st.Mode(), err)
 		}
 	}
@@ -86,26 +86,16 @@ func TestNotThere(t *testing.T) {
 	wantErr(t, err, ErrNotFound)
 	_, err = s.Pieces(d)
 	wantErr(t, err, ErrNotFound)
-	wantErr(t, s.Update(d, func(*Meta) {}), ErrNotFound)
 }
 
-func TestUpdate(t *testing.T) {
+func TestTooLong(t *testing.T) {
 	s := open(t, Config{})
 	b, d := blob(1, 100)
-	add(t, s, b, Meta{Modified: time.Unix(1000, 0)})
-	err := s.Update(d, func(m *Meta) {
-		m.Shareable, m.Keep, m.Private, m.ContentType = true, true, true, "a/b"
-		m.Modified = time.Unix(5, 0)
-	})
-	if err != nil {
-		t.Fatal(err)
+	for _, m := range []Meta{{ContentType: strings.Repeat("x", maxHeader+1)}, {Origin: strings.Repeat("x", maxURL+1)}} {
+		_, err := put(s, b, m)
+		wantErr(t, err, ErrTooLong)
+		wantNoBlob(t, s, d)
 	}
-	s = reopen(t, s)
-	m, err := s.Meta(d)
-	if err != nil || !m.Shareable || !m.Keep || !m.Private || m.ContentType != "a/b" || m.Modified.Unix() != 1000 {
-		t.Errorf("Meta = %+v, %v", m, err)
-	}
-	wantErr(t, s.Update(d, func(m *Meta) { m.ContentType = strings.Repeat("x", 2000) }), ErrTooLong)
 }
 
 func TestClosed(t *testing.T) {

@@ -21,15 +21,11 @@ type flags uint8
 const (
 	flagKeep flags = 1 << iota
 	flagShareable
-	flagPrivate
 )
 
 func (f flags) has(g flags) bool { return f&g != 0 }
 
-// public: anybody may have it.
-func (e entry) public() bool { return !e.flags.has(flagPrivate) }
-
-func (e entry) shareable() bool { return e.public() && e.flags.has(flagShareable) }
+func (e entry) shareable() bool { return e.flags.has(flagShareable) }
 
 // A table holds the entries of all blobs.
 type table struct {
@@ -37,7 +33,7 @@ type table struct {
 	entries map[Digest]entry
 	touched map[Digest]struct{} // entries that are newer than their rows
 	bytes   int64
-	gone    []Digest // what anybody might have and no longer can, since takeGone
+	gone    []Digest // since takeGone
 }
 
 func newTable() *table {
@@ -68,12 +64,8 @@ func (t *table) use(d Digest, now time.Time) (entry, bool) {
 func (t *table) put(d Digest, e entry) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	old, ok := t.entries[d]
-	t.bytes += e.size - old.size
+	t.bytes += e.size - t.entries[d].size
 	t.entries[d] = e
-	if ok && old.public() && !e.public() {
-		t.gone = append(t.gone, d)
-	}
 }
 
 func (t *table) remove(d Digest) (entry, bool) {
@@ -84,8 +76,6 @@ func (t *table) remove(d Digest) (entry, bool) {
 		t.bytes -= e.size
 		delete(t.entries, d)
 		delete(t.touched, d)
-	}
-	if ok && e.public() {
 		t.gone = append(t.gone, d)
 	}
 	return e, ok
@@ -98,8 +88,8 @@ func (t *table) takeGone() []Digest {
 	gone := t.gone
 	t.gone = nil
 	return slices.DeleteFunc(gone, func(d Digest) bool {
-		e, here := t.entries[d]
-		return here && e.public()
+		_, here := t.entries[d]
+		return here
 	})
 }
 
@@ -111,13 +101,9 @@ func (t *table) change(d Digest, fn func(*entry)) (entry, bool) {
 	if !ok {
 		return e, false
 	}
-	public := e.public()
 	fn(&e)
 	t.entries[d] = e
 	t.touched[d] = struct{}{}
-	if public && !e.public() {
-		t.gone = append(t.gone, d)
-	}
 	return e, true
 }
 
@@ -153,11 +139,6 @@ func (t *table) usage() (blobs int, bytes int64) {
 // digests returns the names of all blobs.
 func (t *table) digests() []Digest {
 	return t.digestsOf(func(entry) bool { return true })
-}
-
-// public returns the names of those that anybody may have.
-func (t *table) public() []Digest {
-	return t.digestsOf(entry.public)
 }
 
 func (t *table) digestsOf(which func(entry) bool) []Digest {

@@ -31,7 +31,6 @@ type URLRecord struct {
 	FreshUntil  time.Time // until when HTTP allows to give them without asking (RFC 9111, 4.2); zero: ask
 	ValidUntil  time.Time // a root file's own Valid-Until; zero: it has none
 	Root        bool      // InRelease, Release or Release.gpg
-	Private     bool      // was fetched with credentials
 
 	MustRevalidate bool // may not be given unasked even while the mirror is down
 }
@@ -46,7 +45,6 @@ type urlRow struct {
 	Confirmed   int64  `json:"n,omitempty"`
 	FreshUntil  int64  `json:"u,omitempty"`
 	ValidUntil  int64  `json:"v,omitempty"`
-	Private     bool   `json:"p,omitempty"`
 
 	MustRevalidate bool `json:"r,omitempty"`
 }
@@ -66,7 +64,6 @@ func encodeURL(url string, rec URLRecord) row {
 		Confirmed:   unixOf(rec.Confirmed),
 		FreshUntil:  unixOf(rec.FreshUntil),
 		ValidUntil:  unixOf(rec.ValidUntil),
-		Private:     rec.Private,
 
 		MustRevalidate: rec.MustRevalidate,
 	})
@@ -92,7 +89,6 @@ func decodeURL(r row) (rec URLRecord, ok bool) {
 		FreshUntil:  timeOf(u.FreshUntil),
 		ValidUntil:  timeOf(u.ValidUntil),
 		Root:        r.meta == metaRoot,
-		Private:     u.Private,
 
 		MustRevalidate: u.MustRevalidate,
 	}, true
@@ -126,9 +122,6 @@ func (s *Store) GetURL(url string) (URLRecord, error) {
 	}
 	return URLRecord{}, ErrNotFound
 }
-
-// DropURL forgets a record, if there is one.
-func (s *Store) DropURL(url string) error { return s.rows.write([]row{{key: urlKey(url)}}) }
 
 // Roots yields the records of root files whose blobs are here.
 func (s *Store) Roots(yield func(url string, rec URLRecord) bool) {

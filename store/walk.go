@@ -103,19 +103,9 @@ func parseDigest(name string) (d Digest, ok bool) {
 	return d, err == nil
 }
 
-// privateMode marks a private blob's file, so that it stays private when the database is lost.
-const (
-	publicMode  = 0o644
-	privateMode = 0o600
-)
-
 // foundOf makes the entry of a blob without a row: never verified, used when it came.
 func foundOf(st *unix.Stat_t) foundBlob {
-	f := foundBlob{ctime: st.Ctim.Nano(), entry: entry{size: st.Size, used: st.Ctim.Nano()}}
-	if st.Mode&0o077 == 0 {
-		f.flags |= flagPrivate
-	}
-	return f
+	return foundBlob{ctime: st.Ctim.Nano(), entry: entry{size: st.Size, used: st.Ctim.Nano()}}
 }
 
 // adopt fills the table with the blobs found and what the database knows of them. Rows without a
@@ -136,7 +126,6 @@ func (s *Store) adopt(found map[Digest]foundBlob) {
 			if known.size != f.size {
 				known.size, known.verified = f.size, 0
 			}
-			known.flags |= f.flags & flagPrivate
 			f.entry = known
 			found[d] = f
 		}

@@ -44,7 +44,7 @@ func (n *node) joinLAN(open []net.Listener) (err error) {
 		Version:   versionString(),
 		Members:   n.members,
 		Rows:      holderRows{n.store},
-		Has:       n.store.Public,
+		Has:       func(d store.Digest) bool { _, ok := n.store.Stat(d); return ok },
 		EachBlob:  n.store.EachBlob,
 		Announced: n.store.Announced,
 		Pieces:    n.store.Pieces,

@@ -304,26 +304,6 @@ func TestOpenShared(t *testing.T) {
 	})
 }
 
-// What was fetched with credentials is nobody else's.
-func TestPrivateBlobsAreNotShared(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n := newSite(t, 1).node(0)
-		data := []byte("secret")
-		g, err := n.store.Create(Digest{}, int64(len(data)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		g.Write(data)
-		d, err := g.Commit(store.Meta{Private: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := n.OpenShared(t.Context(), d); !errors.Is(err, ErrNotHere) {
-			t.Errorf("%v", err)
-		}
-	})
-}
-
 // Alone, a node asks its mirror at once, and has the lease.
 func TestAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

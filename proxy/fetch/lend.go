@@ -12,8 +12,7 @@ import (
 
 // OpenShared opens a blob for another node: one that is stored, or one that is
 // being fetched, which has a reader as long as it is open. It does not wait. The
-// error is [ErrNotHere] where there is neither, and where the blob was fetched
-// with credentials. The caller closes it.
+// error is [ErrNotHere] where there is neither. The caller closes it.
 func (f *Fetcher) OpenShared(_ context.Context, d Digest) (*Shared, error) {
 	if s := f.lendStored(d); s != nil {
 		return s, nil
@@ -44,10 +43,6 @@ func (f *Fetcher) OpenPublic(d Digest) (*Shared, error) {
 func (f *Fetcher) lendStored(d Digest) *Shared {
 	blob, err := f.cfg.Store.Get(d)
 	if err != nil {
-		return nil
-	}
-	if blob.Private {
-		blob.Close()
 		return nil
 	}
 	return &Shared{Size: blob.Size, Modified: blob.Modified, File: blob.File, Release: func() { blob.Close() }}

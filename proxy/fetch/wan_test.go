@@ -179,12 +179,6 @@ func TestOpenPublic(t *testing.T) {
 			t.Fatalf("%+v, %v", blob, err)
 		}
 		blob.Close()
-		if err := n.store.Update(want.Digest, func(m *store.Meta) { m.Private = true }); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := n.OpenPublic(want.Digest); !errors.Is(err, ErrNotHere) {
-			t.Errorf("private: %v", err)
-		}
 	})
 }
 

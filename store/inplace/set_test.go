@@ -35,7 +35,7 @@ func TestOffersWhatIsThere(t *testing.T) {
 	if at, err := b.Modified(small); err != nil || !at.Equal(when) {
 		t.Errorf("Modified = %v, %v", at, err)
 	}
-	if !blob.Modified.Equal(when) || !blob.Shareable || blob.Private {
+	if !blob.Modified.Equal(when) || !blob.Shareable {
 		t.Errorf("blob is %+v", blob)
 	}
 	got := make(map[Digest]int64)
