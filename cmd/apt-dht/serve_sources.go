@@ -49,7 +49,7 @@ func (n *node) followSources(ctx context.Context) error {
 // descriptor for each and still miss files that Signed-By names elsewhere.
 func sourcesStamp(etc string) uint64 {
 	h := fnv.New64a()
-	for _, pattern := range []string{"sources.list", "sources.list.d/*", "trusted.gpg", "trusted.gpg.d/*", "keyrings/*", "auth.conf", "auth.conf.d/*"} {
+	for _, pattern := range []string{"sources.list", "sources.list.d/*", "trusted.gpg", "trusted.gpg.d/*", "keyrings/*"} {
 		files, _ := filepath.Glob(filepath.Join(etc, pattern)) // the patterns are well formed
 		for _, f := range files {
 			if st, err := os.Stat(f); err == nil {

@@ -3,8 +3,8 @@
 // Package trust answers two questions from apt's own configuration: which repositories does this
 // machine use, and did somebody whom apt would believe sign this Release file?
 //
-// It reads sources.list(5) in both styles, apt_auth.conf(5) and the OpenPGP keyrings, and verifies
-// InRelease (clearsigned) and Release with Release.gpg. It fetches nothing, keeps nothing on disk, and
+// It reads sources.list(5) in both styles and the OpenPGP keyrings, and verifies InRelease (clearsigned)
+// and Release with Release.gpg. It reads no passwords, and fetches nothing, keeps nothing on disk, and
 // does not read what a Release file says: that is for index/parse. Its answer never replaces apt's own
 // check, which every client makes again with its own keys.
 //

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	maxConfigFile = 1 << 20 // of sources, credentials and mirror lists; real ones have a few kilobytes
+	maxConfigFile = 1 << 20 // of sources and mirror lists; real ones have a few kilobytes
 	maxFiles      = 1000    // of one directory
 	maxSources    = 10_000
 )

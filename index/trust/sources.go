@@ -19,7 +19,7 @@ type Source struct {
 	SignedBy   SignedBy
 	// Trusted is the tri-state of sources.list(5): "yes", "no" or "" (apt decides).
 	Trusted string
-	// Credentials tells that the URI as written has a user. See also Trust.HasCredentials.
+	// Credentials tells that the URI as written has a user.
 	Credentials bool
 	File        string
 	Line        int // of File, counted from 1; of the stanza's first line in deb822 style

@@ -276,45 +276,6 @@ func TestBase(t *testing.T) {
 	}
 }
 
-func TestHasCredentials(t *testing.T) {
-	trust, _ := load(t, etc(t, map[string]string{
-		"sources.list": "deb https://me:x@inline.example/repo/ ./\n",
-		"auth.conf": "machine example.org login apt password debian\n" +
-			"machine path.example/deb\n  login machine password machine\n" +
-			"machine http://plain.example:80 login a\nmachine port.example:8080/x%2b login a\nmachine",
-		"auth.conf.d/x.conf":     "machine d.example login a",
-		"auth.conf.d/x.disabled": "machine disabled.example login a",
-	}))
-	tests := []struct {
-		host, path string
-		want       bool
-	}{
-		{"example.org", "/debian", true},
-		{"Example.org", "/", true},
-		{"example.org:8443", "/", true}, // an entry without port is for all
-		{"example.orga", "/", false},
-		{"sub.example.org", "/", false},
-		{"path.example", "/deb", true},
-		{"path.example", "/debian/x", true}, // a prefix, not a directory
-		{"path.example", "/ubuntu", false},
-		{"plain.example", "/", true},
-		{"port.example:8080", "/x+y", true},
-		{"port.example:8080", "/y", false},
-		{"port.example", "/x+y", false},
-		{"inline.example", "/repo/dists/InRelease", true},
-		{"inline.example", "/other", false},
-		{"d.example", "/", true},
-		{"disabled.example", "/", false},
-		{"machine", "/", false},
-		{"", "/", false},
-	}
-	for _, tt := range tests {
-		if got := trust.HasCredentials(tt.host, tt.path); got != tt.want {
-			t.Errorf("HasCredentials(%q, %q) = %v", tt.host, tt.path, got)
-		}
-	}
-}
-
 func TestLoadErrors(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "missing")
 	if _, err := Load(Config{EtcDir: missing}); err == nil || !strings.Contains(err.Error(), missing) {

@@ -28,15 +28,14 @@ type Config struct {
 // Trust is a snapshot of apt's sources and keys. It does not change and may be used from many
 // goroutines; to follow changes on disk, Load another.
 type Trust struct {
-	log         *slog.Logger
-	sources     []Source
-	hosts       map[string]bool
-	credentials []credential
-	sites       []site
-	held        func() *policy // every key held; read at the first use
+	log     *slog.Logger
+	sources []Source
+	hosts   map[string]bool
+	sites   []site
+	held    func() *policy // every key held; read at the first use
 }
 
-// Load reads the sources, credentials and keys. Whatever cannot be read or understood is
+// Load reads the sources and keys. Whatever cannot be read or understood is
 // skipped with a warning that names its file and line. The error is for a directory that cannot be read at all.
 func Load(cfg Config) (*Trust, error) {
 	etc, err := etcDir(cfg.EtcDir)
@@ -54,7 +53,6 @@ func Load(cfg Config) (*Trust, error) {
 			t.hosts[host] = true
 		}
 	}
-	t.credentials = append(credentialsOf(t.sources), readAuth(files, etc)...)
 
 	keys := newKeyrings(files, etc)
 	t.sites = sitesOf(t.sources, keys)
