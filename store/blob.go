@@ -24,11 +24,16 @@ type Blob struct {
 // that is missing, has another size or has gone bad is dropped. Bytes that may have gone bad since
 // they were verified last are verified first (verify.go).
 func (s *Store) Get(d Digest) (*Blob, error) {
+	s.table.use(d, time.Now())
+	return s.Peek(d)
+}
+
+// Peek is Get for what is no use of the blob at this site, and so must not keep it from eviction.
+func (s *Store) Peek(d Digest) (*Blob, error) {
 	if s.closed.Load() {
 		return nil, ErrClosed
 	}
-	now := time.Now()
-	e, ok := s.table.use(d, now)
+	e, ok := s.table.get(d)
 	if !ok {
 		return nil, ErrNotFound
 	}
@@ -41,7 +46,7 @@ func (s *Store) Get(d Digest) (*Blob, error) {
 		return nil, err
 	}
 	b := &Blob{File: f, Digest: d, Size: e.size, Modified: timeOf(st.Mtim.Sec), Shareable: e.flags.has(flagShareable)}
-	if err := s.trust(b, e, st.Size, st.Ctim.Sec, now); err != nil {
+	if err := s.trust(b, e, st.Size, st.Ctim.Sec, time.Now()); err != nil {
 		f.Close()
 		return nil, err
 	}

@@ -253,3 +253,31 @@ func TestUseIsRemembered(t *testing.T) {
 		t.Errorf("order %x, want %x", got, want)
 	}
 }
+
+// What Peek gives out is not used here, nor are pieces that are only counted.
+func TestPeekIsNoUse(t *testing.T) {
+	s := open(t, Config{})
+	b, d := blob(1, PieceSize+1)
+	add(t, s, b, Meta{})
+	if err := s.rows.write([]row{{key: statesKey(d, 0)}}); err != nil {
+		t.Fatal(err)
+	}
+	age(s, d, 48*time.Hour)
+	before, _ := s.table.get(d)
+	peeked, err := s.Peek(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	peeked.Close()
+	if states, err := s.Pieces(d); err != nil || len(states) != 1 {
+		t.Errorf("%d states, %v", len(states), err)
+	}
+	now, _ := s.table.get(d)
+	if now.used != before.used || now.verified == before.verified {
+		t.Errorf("used at %d, was %d; verified at %d, was %d", now.used, before.used, now.verified, before.verified)
+	}
+	wantBlob(t, s, d)
+	if now, _ = s.table.get(d); now.used == before.used {
+		t.Error("Get is a use, and is not noted")
+	}
+}

@@ -113,6 +113,8 @@ func TestClosed(t *testing.T) {
 	}
 	_, err = s.Get(d)
 	wantErr(t, err, ErrClosed)
+	_, err = s.Peek(d)
+	wantErr(t, err, ErrClosed)
 	_, err = s.Create(d, 5)
 	wantErr(t, err, ErrClosed)
 	_, err = s.remove(d)

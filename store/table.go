@@ -47,18 +47,9 @@ func (t *table) get(d Digest) (entry, bool) {
 	return e, ok
 }
 
-// use notes a use of d.
-func (t *table) use(d Digest, now time.Time) (entry, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	e, ok := t.entries[d]
-	if !ok {
-		return e, false
-	}
-	e.used = now.UnixNano()
-	t.entries[d] = e
-	t.touched[d] = struct{}{}
-	return e, true
+// use notes a use of d, if it is here.
+func (t *table) use(d Digest, now time.Time) {
+	t.change(d, func(e *entry) { e.used = now.UnixNano() })
 }
 
 func (t *table) put(d Digest, e entry) {

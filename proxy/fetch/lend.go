@@ -29,19 +29,22 @@ func (f *Fetcher) OpenShared(_ context.Context, d Digest) (*Shared, error) {
 }
 
 // OpenPublic opens a blob for a node on the internet: one that is stored and may
-// be given to the world, never one that is still arriving. The error is
-// [ErrNotHere] where there is none. The caller closes it.
+// be given to the world, never one that is still arriving. What the world asks for
+// is evicted no later for that. The error is [ErrNotHere] where there is none. The
+// caller closes it.
 func (f *Fetcher) OpenPublic(d Digest) (*Shared, error) {
 	if f.cfg.Store.Shareable(d) { // from memory: strangers ask for much that is not here
-		if s := f.lendStored(d); s != nil {
+		if s := lend(f.cfg.Store.Peek(d)); s != nil {
 			return s, nil
 		}
 	}
 	return nil, ErrNotHere
 }
 
-func (f *Fetcher) lendStored(d Digest) *Shared {
-	blob, err := f.cfg.Store.Get(d)
+func (f *Fetcher) lendStored(d Digest) *Shared { return lend(f.cfg.Store.Get(d)) }
+
+// lend is nil where there is no blob.
+func lend(blob *store.Blob, err error) *Shared {
 	if err != nil {
 		return nil
 	}

@@ -182,6 +182,39 @@ func TestOpenPublic(t *testing.T) {
 	})
 }
 
+// Strangers' requests keep nothing from eviction; those of the local network do.
+func TestStrangersUseNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 0)
+		w := newWorld(s, 0)
+		n := s.withoutLAN()
+		data := randomBytes(55, 100_000)
+		want := w.file(s, "f", data)
+		n.mustRead(want, data)
+		n.ends()
+		usedAfter := func(blob *Shared, err error) time.Time {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+			blob.Close()
+			meta, err := n.store.Meta(want.Digest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return meta.Used
+		}
+		before := time.Now()
+		time.Sleep(time.Hour)
+		if used := usedAfter(n.OpenPublic(want.Digest)); used.After(before) {
+			t.Errorf("after a stranger's request: used %v, stored %v", used, before)
+		}
+		if used := usedAfter(n.OpenShared(t.Context(), want.Digest)); !used.Equal(time.Now()) {
+			t.Errorf("after a neighbour's request: used %v at %v", used, time.Now())
+		}
+	})
+}
+
 // What is public stays so when the same bytes come by a URL that no index names.
 func TestPublicStaysPublic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
