@@ -14,13 +14,17 @@ import (
 // here caches it.
 func diskFree(path string) (int64, error) {
 	st, err := statfs(path)
-	return int64(st.Bavail) * st.Bsize, err
+	return blockBytes(&st, st.Bavail), err
 }
 
 func diskSize(path string) (int64, error) {
 	st, err := statfs(path)
-	return int64(st.Blocks) * st.Bsize, err
+	return blockBytes(&st, st.Blocks), err
 }
+
+// blockBytes: statfs counts in units of f_frsize. f_bsize is what is best to read at once, which may
+// be more, as on FUSE.
+func blockBytes(st *unix.Statfs_t, blocks uint64) int64 { return int64(blocks) * st.Frsize }
 
 func statfs(path string) (unix.Statfs_t, error) {
 	var st unix.Statfs_t

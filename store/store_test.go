@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestKeepsBlobs(t *testing.T) {
@@ -168,6 +170,13 @@ func TestDefaults(t *testing.T) {
 	c, err := Config{Dir: dir}.withDefaults()
 	if err != nil || c.Quota != min(20<<30, total/10) || c.FreeFloor != min(1<<30, total/50) {
 		t.Errorf("defaults %+v, %v", c, err)
+	}
+}
+
+// Of a disk on FUSE, the block that is best to read is larger than the one in which it counts.
+func TestBlockBytes(t *testing.T) {
+	if got := blockBytes(&unix.Statfs_t{Bsize: 1 << 20, Frsize: 4096}, 1000); got != 4_096_000 {
+		t.Errorf("1000 blocks of 4096 bytes are %d", got)
 	}
 }
 

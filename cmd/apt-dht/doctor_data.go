@@ -91,8 +91,8 @@ const (
 // room compares the free disk with what the store may take.
 func (d *doctor) room(ctx context.Context, dir string, disk *unix.Statfs_t) finding {
 	const what = "disk"
-	size := int64(disk.Blocks) * disk.Bsize
-	free := int64(disk.Bavail) * disk.Bsize
+	size := int64(disk.Blocks) * disk.Frsize // not Bsize, which may be more
+	free := int64(disk.Bavail) * disk.Frsize
 	quota, used := d.cfg.Quota, int64(0)
 	if quota == 0 {
 		quota = min(usualQuota, size/10)

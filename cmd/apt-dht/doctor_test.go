@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"apt-dht/index/trust"
 	"apt-dht/proxy"
 	"apt-dht/proxy/lan"
@@ -252,6 +254,13 @@ func TestClockBy(t *testing.T) {
 		t.Errorf("got %+v", f)
 	}
 	want(t, "an hour", clockBy(answer(-time.Hour)), warn, "is 1h0m", "apart")
+}
+
+// On FUSE, the block that is best to read is larger than the one in which the disk counts.
+func TestRoom(t *testing.T) {
+	d := newDoctor(t, nil)
+	disk := &unix.Statfs_t{Bsize: 1 << 20, Frsize: 4096, Blocks: 1e9, Bavail: 1e6}
+	want(t, "a disk on FUSE", []finding{d.room(t.Context(), "there", disk)}, warn, "4.1 GB free at there")
 }
 
 func TestCheckData(t *testing.T) {
