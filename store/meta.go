@@ -34,12 +34,12 @@ func (m Meta) flags() (f flags) {
 }
 
 // Meta returns what is known of a blob, ErrNotFound if it is not here.
-func (s *Store) Meta(d Digest) (Meta, error) {
+func (s *Store) Meta(d Digest) (m Meta, err error) {
 	e, ok := s.table.get(d)
 	if !ok {
 		return Meta{}, ErrNotFound
 	}
-	m := Meta{
+	m = Meta{
 		Size:      e.size,
 		Used:      time.Unix(0, e.used).UTC(),
 		Verified:  timeOf(int64(e.verified)),
@@ -48,7 +48,8 @@ func (s *Store) Meta(d Digest) (Meta, error) {
 	}
 	r, ok := s.metaRow(d)
 	if !ok {
-		return m, s.metaFromFile(d, &m)
+		m.Modified, err = s.modified(d)
+		return m, err
 	}
 	m.Modified, m.Added = timeOf(r.Modified), timeOf(r.Added)
 	m.ContentType, m.Origin = r.ContentType, r.Origin
@@ -58,20 +59,22 @@ func (s *Store) Meta(d Digest) (Meta, error) {
 // metaRow returns what the database knows of a blob.
 func (s *Store) metaRow(d Digest) (r metaRow, ok bool) {
 	value := s.rows.get(blobKey(kindMeta, d))
-	return r, value != nil && json.Unmarshal(value, &r) == nil
+	if value == nil || json.Unmarshal(value, &r) != nil {
+		return metaRow{}, false
+	}
+	return r, true
 }
 
-// metaFromFile fills in what the file itself tells.
-func (s *Store) metaFromFile(d Digest, m *Meta) error {
+// modified is what a blob's file itself tells of Meta.Modified.
+func (s *Store) modified(d Digest) (time.Time, error) {
 	st, err := os.Lstat(s.blobPath(d))
 	if os.IsNotExist(err) {
-		return ErrNotFound
+		return time.Time{}, ErrNotFound
 	}
 	if err != nil {
-		return fmt.Errorf("store: %w", err)
+		return time.Time{}, fmt.Errorf("store: %w", err)
 	}
-	m.Modified = timeOf(st.ModTime().Unix())
-	return nil
+	return timeOf(st.ModTime().Unix()), nil
 }
 
 // maxHeader bounds header values that are kept: no server's ETag or Content-Type comes near.

@@ -157,7 +157,7 @@ func TestDamagedDatabase(t *testing.T) {
 			var log recorder
 			s := open(t, Config{})
 			b, d := blob(1, 3000)
-			add(t, s, b, Meta{Shareable: true})
+			add(t, s, b, Meta{Shareable: true, Modified: time.Unix(1e9, 0)})
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -171,7 +171,7 @@ func TestDamagedDatabase(t *testing.T) {
 			}
 			wantBlob(t, s, d)
 			m, err := s.Meta(d)
-			if err != nil || m.Size != 3000 || m.Shareable {
+			if err != nil || m.Size != 3000 || m.Modified.Unix() != 1e9 || m.Shareable {
 				t.Errorf("Meta = %+v, %v", m, err)
 			}
 			other, _ := blob(2, 100)
