@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -16,6 +17,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -332,5 +334,25 @@ func TestReaderThatDoesNotRead(t *testing.T) {
 	io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	if err := <-ended; err == nil {
 		t.Error("all was sent to one who does not read")
+	}
+}
+
+// Where few files may be open, strangers leave most of them to others.
+func TestConnsOf(t *testing.T) {
+	for files, want := range map[uint64]int{64: 16, 256: 64, 600: 150, 1024: 256, 2048: maxConns, 65536: maxConns, math.MaxUint64: maxConns} {
+		if got := connsOf(files); got != want {
+			t.Errorf("of %d files strangers get %d", files, got)
+		}
+	}
+	var files syscall.Rlimit
+	err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files)
+	few := files
+	few.Cur = min(256, files.Max)
+	if err = errors.Join(err, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &few)); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Setrlimit(syscall.RLIMIT_NOFILE, &files)
+	if got := connsAllowed(); got != connsOf(few.Cur) {
+		t.Errorf("of %d files strangers get %d here", few.Cur, got)
 	}
 }

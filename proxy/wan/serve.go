@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"time"
 
 	"apt-dht/proxy/peer"
@@ -19,9 +20,12 @@ import (
 
 const (
 	// maxConns bounds the connections that are open, maxConnsEach those of one
-	// site, which may be several nodes.
+	// site, which may be several nodes. Strangers take no more than a part of
+	// filesShare of the file descriptors: the rest is for apt, the local network
+	// and the disk.
 	maxConns     = 512
 	maxConnsEach = 24
+	filesShare   = 4
 
 	// headTimeout is how long a request's head may take; idleTimeout, how long
 	// a connection may wait for one: longer than idleConn.
@@ -51,13 +55,24 @@ func (n *Node) Serve(ctx context.Context, l net.Listener, h http.Handler) error 
 		ErrorLog:          log.New(debugLog{n.cfg.Log}, "", 0),
 	}
 	defer context.AfterFunc(ctx, func() { server.Close() })()
-	err := server.Serve(&listener{Listener: l, conns: peer.NewLimits(maxConns, maxConnsEach)})
+	err := server.Serve(&listener{Listener: l, conns: peer.NewLimits(connsAllowed(), maxConnsEach)})
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
 	server.Close()
 	return fmt.Errorf("wan: listener %s: %w", l.Addr(), err)
 }
+
+// connsAllowed looks at the soft limit, which Go has raised to the hard one.
+func connsAllowed() int {
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		return maxConns
+	}
+	return connsOf(files.Cur)
+}
+
+func connsOf(files uint64) int { return int(min(maxConns, files/filesShare)) }
 
 // inTime has a body arrive in time, also where net/http reads what nobody wanted.
 func inTime(next http.Handler) http.Handler {
