@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -24,7 +25,12 @@ func init() {
 // aptDHT runs a command of the program's on the host until the test ends.
 func (h *lanHost) aptDHT(args ...string) (*exec.Cmd, *output) {
 	h.t.Helper()
-	data := filepath.Join(h.t.TempDir(), "data")
+	return h.aptDHTIn(filepath.Join(h.t.TempDir(), "data"), args...)
+}
+
+// aptDHTIn does so with a data directory that was there before.
+func (h *lanHost) aptDHTIn(data string, args ...string) (*exec.Cmd, *output) {
+	h.t.Helper()
 	args = append([]string{program(h.t), args[0], "--config", os.DevNull, "--data-dir", data, "--log-level", "debug"}, args[1:]...)
 	cmd, out := h.run("true", []string{"GORACE=atexit_sleep_ms=0 halt_on_error=0"}, args...)
 	h.t.Cleanup(func() {
@@ -35,13 +41,23 @@ func (h *lanHost) aptDHT(args ...string) (*exec.Cmd, *output) {
 	return cmd, out
 }
 
-// bootstrap starts a DHT node of the program's and returns its address.
-func (in *internet) bootstrap() string {
+// bootstrap starts a DHT node of the program's and returns its address, and what
+// starts it again.
+func (in *internet) bootstrap() (addr string, restart func()) {
 	in.t.Helper()
 	h, ip := in.site().host("53")
-	_, out := h.aptDHT(append([]string{"dht-node"}, in.plan.flags...)...)
-	eventually(in.t, "the DHT node says how to join", func() bool { return strings.Contains(out.String(), "--dht-bootstrap") })
-	return ip + ":" + wanPort
+	data := in.t.TempDir()
+	start := func() *exec.Cmd {
+		cmd, out := h.aptDHTIn(data, append([]string{"dht-node"}, in.plan.flags...)...)
+		eventually(in.t, "the DHT node says how to join", func() bool { return strings.Contains(out.String(), "--dht-bootstrap") })
+		return cmd
+	}
+	cmd := start()
+	return ip + ":" + wanPort, func() {
+		check(in.t, cmd.Process.Signal(syscall.SIGTERM))
+		check(in.t, cmd.Wait())
+		cmd = start()
+	}
 }
 
 // wanDirectoryIsShared: who has a repository shares it, and its users need the
@@ -155,7 +171,7 @@ sys.exit(1)
 func wanOtherClients(t *testing.T, w *world) {
 	in := newInternet(t, w, worldPlan)
 	in.wanHelpers(3)
-	entry := in.bootstrap()
+	entry, _ := in.bootstrap()
 	some := w.only("net-b-05", "net-b-08")
 	node := func() *lanMachine {
 		m := in.site().machine()

@@ -13,6 +13,31 @@ func init() {
 	wanScenarios["KilledWhileItGives"] = wanKilledWhileItGives
 	wanScenarios["AnnouncesOutliveACrash"] = wanAnnouncesOutliveACrash
 	wanScenarios["OfficeAsksOnce"] = wanOfficeAsksOnce
+	wanScenarios["OnlyDHTNodeIsRestarted"] = wanOnlyDHTNodeIsRestarted
+}
+
+// wanOnlyDHTNodeIsRestarted: a company's one DHT node is started again. It still
+// knows who has what: holders will not tell it for half an hour.
+func wanOnlyDHTNodeIsRestarted(t *testing.T, w *world) {
+	in := newInternet(t, w, companyPlan)
+	entry, restart := in.bootstrap()
+	in.entry = entry
+	some := w.only("net-b-05", "net-b-08")
+	holder := in.node("--upload-limit", "100MB")
+	holder.update()
+	holder.download(namesOf(some)...)
+	within(t, announcePatience, "the packages are announced", func() bool { return holder.wanStatus().DHT.Announced >= len(some) })
+	restart()
+
+	m := in.node()
+	m.update()
+	m.inDHTOf(2)
+	in.mirror.down()
+	wan, _ := m.fetched(func() { m.download(namesOf(some)...) })
+	m.wantPackages(some)
+	if wan < sizeOf(some) {
+		t.Errorf("%d bytes of %d came from the holder", wan, sizeOf(some))
+	}
 }
 
 // wanEndsWhileItTakes: a node ends while it takes a large file from a peer, and

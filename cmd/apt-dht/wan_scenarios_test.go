@@ -65,7 +65,7 @@ const leastShare = 0.8
 // first what it lacks; with the mirror gone, a third takes everything.
 func wanTwoSites(t *testing.T, w *world, plan addressPlan) {
 	in := newInternet(t, w, plan)
-	in.entry = in.bootstrap()
+	in.entry, _ = in.bootstrap()
 	in.swarm.meet(in.entry)
 	in.origin.limit("eth0", 15) // slower than peers are here, also on busy CPUs
 	all := w.allBut()
