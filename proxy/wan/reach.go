@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"iter"
+	"log/slog"
 	"net/netip"
 	"sync"
 	"time"
@@ -70,16 +71,19 @@ type judged struct {
 	at      time.Time      // of the check, or visit
 }
 
-func (r *reach) conclude(is4 bool, v verdict, about netip.AddrPort, now time.Time) {
+// conclude takes note of a verdict, and reports whether it is another than before.
+func (r *reach) conclude(is4 bool, v verdict, about netip.AddrPort, now time.Time) (changed bool) {
 	if v == unknown {
-		return // what was found before still holds
+		return false // what was found before still holds
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.judged == nil {
 		r.judged = make(map[bool]judged)
 	}
+	last := r.judged[is4]
 	r.judged[is4] = judged{v, about, now}
+	return v != last.verdict || about != last.about
 }
 
 // found is the verdict about an outside address.
@@ -160,7 +164,19 @@ func (n *Node) visited(source netip.Addr) {
 	if !foreign || source == outside.Addr() {
 		return
 	}
-	n.reach.conclude(is4, reached, outside, time.Now())
+	n.conclude(is4, reached, outside)
+}
+
+// conclude takes note of a verdict about an outside address, and logs what is new.
+func (n *Node) conclude(is4 bool, v verdict, outside netip.AddrPort) {
+	if !n.reach.conclude(is4, v, outside, time.Now()) {
+		return
+	}
+	level := slog.LevelInfo
+	if v == unreached {
+		level = slog.LevelWarn
+	}
+	n.cfg.Log.Log(context.Background(), level, n.reachText(is4, v, outside, outside.IsValid()), slog.Bool("ipv4", is4))
 }
 
 // watchReach has others check whether they can reach this node over IPv4, or else
@@ -176,7 +192,7 @@ func (n *Node) watchReach(ctx context.Context, is4 bool) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		n.reach.conclude(is4, v, outside, time.Now())
+		n.conclude(is4, v, outside)
 		pause = nextCheck(v, last, pause)
 		last = v
 		if n.sameOutside(ctx, is4, outside, pause) {
