@@ -85,12 +85,13 @@ func (p *peers) forgetOneLocked() {
 	delete(p.byAddr, oldest)
 }
 
-// answered takes note of a node that answered after a time.
+// answered takes note of a node that answered after a time. A rest goes on: nobody
+// asks who rests, so the question was on its way when the node failed.
 func (p *peers) answered(addr netip.AddrPort, took time.Duration, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	a := p.touchLocked(addr, now)
-	a.seen, a.rest = now, time.Time{}
+	a.seen = now
 	a.answer = smooth(a.answer, took)
 }
 

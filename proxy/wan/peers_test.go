@@ -122,6 +122,22 @@ func TestRests(t *testing.T) {
 	}
 }
 
+// Who has failed is left alone though it answers what it had been asked before.
+func TestAnswersEndNoRest(t *testing.T) {
+	var p peers
+	now := time.Now()
+	node := netip.MustParseAddrPort("5.0.0.1:9978")
+	p.answered(node, time.Millisecond, now)
+	p.failed(node, now)
+	p.answered(node, time.Millisecond, now.Add(firstRest/2))
+	if !p.resting(node, now.Add(firstRest-1)) || len(p.best(1, now.Add(firstRest-1))) != 0 {
+		t.Error("an answer has ended the rest")
+	}
+	if now = now.Add(firstRest); p.resting(node, now) || len(p.best(1, now)) != 1 {
+		t.Error("it is not asked again after the rest")
+	}
+}
+
 // Strangers cannot push out those who have answered.
 func TestPeersAreBounded(t *testing.T) {
 	var p peers
