@@ -237,7 +237,7 @@ func (q *search) askInternet(ctx context.Context) string {
 	if q.found.Size >= 0 && q.found.Size < fetch.WorthSeeking {
 		note = "small: only once the mirror has failed"
 	}
-	q.s.cfg.Internet.WAN.Seek(ctx, q.digest, func(p fetch.Peer) {
+	q.s.cfg.Internet.WAN.Find(ctx, q.digest, func(p fetch.Peer) {
 		found++
 		q.add(FoundPlace{Where: fetch.FromWAN, Addr: p.Addr, Note: note})
 	})

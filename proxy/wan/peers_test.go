@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"apt-dht/proxy/fetch"
 )
 
 func TestPatience(t *testing.T) {
@@ -66,6 +68,10 @@ func TestBrought(t *testing.T) {
 	node.Brought(Digest{}, 0)
 	if got := node.Patience(); got != firstPatience {
 		t.Errorf("after none it is %s", got)
+	}
+	node.Find(t.Context(), Digest{}, func(fetch.Peer) { t.Error("it finds somebody") })
+	if got := node.Patience(); got != firstPatience {
+		t.Errorf("after a search by a person it is %s", got)
 	}
 	node.seek(t, Digest{})
 	if got := node.Patience(); got != firstPatience/2 {

@@ -122,10 +122,18 @@ func (l *seeks) list() []*seek {
 	return list
 }
 
-// Seek implements fetch.WAN. What it calls found with has answered lately, and
-// says that it has the blob. First those are asked who are known, many blobs at a
-// time; the DHT where they do not have it, or have not brought it within a second.
+// Seek implements fetch.WAN.
 func (n *Node) Seek(ctx context.Context, d Digest, found func(fetch.Peer)) {
+	if n.Find(ctx, d, found) {
+		n.patience.learn(false)
+	}
+}
+
+// Find is Seek for who only wants to know: transfers learn nothing from it. What it
+// calls found with has answered lately, and says that it has the blob. First those
+// are asked who are known, many blobs at a time; the DHT where they do not have it,
+// or have not brought it within a second. Nobody: all have been asked in vain.
+func (n *Node) Find(ctx context.Context, d Digest, found func(fetch.Peer)) (nobody bool) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	defer context.AfterFunc(n.ctx, stop)()
@@ -136,17 +144,18 @@ func (n *Node) Seek(ctx context.Context, d Digest, found func(fetch.Peer)) {
 	}
 	looked := make(chan struct{})
 	if !n.work.Begin(func() { defer close(looked); n.lookUp(ctx, s) }) {
-		return
+		return false
 	}
-	n.listen(ctx, s, looked, found)
+	return s.listen(ctx, looked, found)
 }
 
-// listen hands over who is found, until nobody more will be.
-func (n *Node) listen(ctx context.Context, s *seek, looked chan struct{}, found func(fetch.Peer)) {
+// listen hands over who is found, until nobody more will be. It returns whether
+// nobody was.
+func (s *seek) listen(ctx context.Context, looked chan struct{}, found func(fetch.Peer)) (nobody bool) {
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return false
 		case <-s.news:
 		case <-looked:
 			looked = nil
@@ -156,10 +165,8 @@ func (n *Node) listen(ctx context.Context, s *seek, looked chan struct{}, found 
 			found(p)
 		}
 		if over && looked == nil {
-			if any, _ := s.state(); !any && ctx.Err() == nil {
-				n.patience.learn(false)
-			}
-			return
+			any, _ := s.state()
+			return !any && ctx.Err() == nil
 		}
 	}
 }
