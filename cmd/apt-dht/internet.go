@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -28,6 +30,8 @@ type internet struct {
 	router  *nat.Mapper // nil: none is asked for a port
 	lookout *lookout
 	log     *slog.Logger
+
+	own4, own6 ownAddress // where no router tells of them
 }
 
 // newInternet builds a node's part in the internet, at sockets that it takes over
@@ -81,11 +85,15 @@ func (i *internet) reachable(is4 bool) (port uint16, ok bool) {
 func (i *internet) external(is4 bool) (netip.AddrPort, bool) {
 	switch {
 	case i.cfg.Private:
-		return ownAddr(i.sockets.tcp.Addr(), i.sockets.port, is4)
+		own := &i.own6
+		if is4 {
+			own = &i.own4
+		}
+		return own.get(time.Now(), func() (netip.AddrPort, bool) { return ownAddr(i.sockets.tcp.Addr(), i.sockets.port, is4) })
 	case is4:
 		return i.router.External()
 	case i.router.Direct():
-		return sourceIPv6(i.sockets.port)
+		return i.own6.get(time.Now(), func() (netip.AddrPort, bool) { return sourceIPv6(i.sockets.port) })
 	}
 	return netip.AddrPort{}, false
 }
@@ -104,6 +112,29 @@ func sourceIPv6(port uint16) (netip.AddrPort, bool) {
 	defer conn.Close()
 	at, err := netip.ParseAddrPort(conn.LocalAddr().String())
 	return netip.AddrPortFrom(at.Addr(), port), err == nil && dht.IsPublic(at.Addr())
+}
+
+// ownFor is how long this machine is taken to keep its address: the kernel is not to
+// be asked for every connection and question.
+const ownFor = 5 * time.Second
+
+// ownAddress is the address of this machine as it was lately.
+type ownAddress struct {
+	mu    sync.Mutex // guards following
+	asked time.Time
+	addr  netip.AddrPort
+	ok    bool
+}
+
+// get returns the address at now, from ask if it was asked too long ago.
+func (o *ownAddress) get(now time.Time, ask func() (netip.AddrPort, bool)) (netip.AddrPort, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if now.Sub(o.asked) >= ownFor {
+		o.addr, o.ok = ask()
+		o.asked = now
+	}
+	return o.addr, o.ok
 }
 
 // ownAddr is the address of this machine at which a socket is reached in a network

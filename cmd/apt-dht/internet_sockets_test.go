@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // TCP and UDP share a port, whichever it is.
@@ -90,5 +91,22 @@ func TestOwnAddr(t *testing.T) {
 	}
 	if got, ok := ownAddr(all, 4000, false); ok && (got.Addr().Is4() || !got.Addr().IsGlobalUnicast()) {
 		t.Errorf("listening everywhere over IPv6: %v", got)
+	}
+}
+
+// The kernel is asked for this machine's addresses once in a while, not each time.
+func TestOwnAddressIsKept(t *testing.T) {
+	var own ownAddress
+	asked := 0
+	ask := func() (netip.AddrPort, bool) {
+		asked++
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(asked)}), 4000), true
+	}
+	start := time.Now()
+	for _, at := range []time.Duration{0, ownFor - 1, ownFor, 2*ownFor - 1} {
+		want := netip.AddrFrom4([4]byte{10, 0, 0, byte(1 + at/ownFor)})
+		if got, ok := own.get(start.Add(at), ask); !ok || got.Addr() != want {
+			t.Errorf("after %v: got %v, not %v", at, got, want)
+		}
 	}
 }

@@ -74,8 +74,11 @@ func (n *Node) dial(ctx context.Context, network, address string) (net.Conn, err
 
 // mayDial tells whether addr may be that of another node.
 func (n *Node) mayDial(addr netip.AddrPort) bool {
+	if !dht.Allowed(addr, n.cfg.Private) {
+		return false
+	}
 	outside, ok := n.cfg.External(addr.Addr().Is4())
-	return dht.Allowed(addr, n.cfg.Private) && !(ok && addr == outside)
+	return !(ok && addr == outside)
 }
 
 // isSelf tells whether a connection leads from this machine to the node's own port.
