@@ -12,12 +12,28 @@ import (
 // metrics serves the numbers of status in Prometheus's format, read when asked.
 func (s *Server) metrics() http.Handler {
 	reg := prometheus.NewRegistry()
+	reg.MustRegister(newCollector(s.status))
+	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
+}
+
+// collector reads all metrics from one status.
+type collector struct {
+	status  func() Status
+	metrics []metric
+}
+
+// metric is one number with fixed labels. prometheus's own function metrics
+// cannot share a name between several label values.
+type metric struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+	read func(Status) int64
+}
+
+func newCollector(status func() Status) *collector {
+	c := &collector{status: status}
 	value := func(kind prometheus.ValueType, name, help string, labels prometheus.Labels, read func(Status) int64) {
-		reg.MustRegister(&metric{
-			desc: prometheus.NewDesc("apt_dht_"+name, help, nil, labels),
-			kind: kind,
-			read: func() float64 { return float64(read(s.status())) },
-		})
+		c.metrics = append(c.metrics, metric{prometheus.NewDesc("apt_dht_"+name, help, nil, labels), kind, read})
 	}
 	counter, gauge := prometheus.CounterValue, prometheus.GaugeValue
 	value(counter, "bytes_from_total", "Body bytes by where they came from.", prometheus.Labels{"source": "store"}, func(st Status) int64 { return st.BytesFrom.Store })
@@ -41,7 +57,22 @@ func (s *Server) metrics() http.Handler {
 	value(gauge, "index_files", "Files whose hash is known.", nil, func(st Status) int64 { return int64(st.Index.Files) })
 	value(gauge, "transfers", "Transfers under way.", nil, func(st Status) int64 { return int64(len(st.Transfers)) })
 	value(gauge, "uptime_seconds", "Seconds since the node started.", nil, func(st Status) int64 { return st.UptimeS })
-	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
+	return c
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, m := range c.metrics {
+		ch <- m.desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	st := c.status()
+	for _, m := range c.metrics {
+		ch <- prometheus.MustNewConstMetric(m.desc, m.kind, float64(m.read(st)))
+	}
 }
 
 func oneIf(b bool) int64 {
@@ -49,18 +80,4 @@ func oneIf(b bool) int64 {
 		return 1
 	}
 	return 0
-}
-
-// metric is one number with fixed labels. prometheus's own function metrics
-// cannot share a name between several label values.
-type metric struct {
-	desc *prometheus.Desc
-	kind prometheus.ValueType
-	read func() float64
-}
-
-func (m *metric) Describe(ch chan<- *prometheus.Desc) { ch <- m.desc }
-
-func (m *metric) Collect(ch chan<- prometheus.Metric) {
-	ch <- prometheus.MustNewConstMetric(m.desc, m.kind, m.read())
 }
