@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"os/user"
+	"path/filepath"
 	"strconv"
 	"syscall"
 
@@ -27,7 +28,7 @@ func (d *doctor) checkData(ctx context.Context) []finding {
 		return one(warn, what, dir+" does not exist: the node keeps its files elsewhere", "name its directory with --data-dir")
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return one(warn, what, dir+" does not exist yet", "serve makes it when it starts")
+		return []finding{makeable(what, dir)}
 	}
 	if err != nil {
 		return one(fail, what, err.Error(), "run doctor as root, or name the directory with --data-dir")
@@ -40,6 +41,31 @@ func (d *doctor) checkData(ctx context.Context) []finding {
 		return one(fail, what, fmt.Sprintf("%s: %v", dir, err), "")
 	}
 	return []finding{writable(what, dir, info, &disk), d.room(ctx, dir, &disk)}
+}
+
+// makeable tells whether serve can make a directory that does not exist yet.
+func makeable(what, dir string) finding {
+	parent := filepath.Dir(dir)
+	info, err := os.Stat(parent)
+	for errors.Is(err, fs.ErrNotExist) && parent != filepath.Dir(parent) {
+		parent = filepath.Dir(parent)
+		info, err = os.Stat(parent)
+	}
+	var disk unix.Statfs_t
+	if err == nil {
+		err = unix.Statfs(parent, &disk)
+	}
+	const toDo = "make it for the user that runs the node, or name another with --data-dir"
+	if err != nil {
+		return finding{fail, what, fmt.Sprintf("%s cannot be made: %v", dir, err), toDo}
+	}
+	if f := writable(what, parent, info, &disk); f.Grade == fail {
+		return finding{fail, what, dir + " cannot be made: " + f.Found, f.ToDo}
+	}
+	if unix.Access(parent, unix.W_OK|unix.X_OK) != nil {
+		return finding{fail, what, fmt.Sprintf("%s does not exist, and this user may not make it in %s", dir, parent), toDo}
+	}
+	return finding{warn, what, dir + " does not exist yet", "serve makes it when it starts"}
 }
 
 // dataDir is the directory to look at: that of the service where this user has

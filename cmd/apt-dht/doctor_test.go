@@ -273,8 +273,10 @@ func TestCheckData(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(t, "no right", d.checkData(t.Context()), fail, "may not be written to by its owner")
-	d.cfg.DataDir += "/none"
+	d.cfg.DataDir += "/none/at all"
 	want(t, "not that of the node", d.checkData(t.Context()), warn, "does not exist: the node keeps its files elsewhere", "--data-dir")
 	d.node = nil
+	want(t, "it cannot be made", d.checkData(t.Context()), fail, "/none/at all cannot be made", "may not be written to by its owner")
+	d.cfg.DataDir = t.TempDir() + "/none/at all"
 	want(t, "no directory", d.checkData(t.Context()), warn, "does not exist yet")
 }
