@@ -15,9 +15,9 @@ import (
 
 // dhtSettings are what a command that takes part in the DHT can be told.
 type dhtSettings struct {
-	WANListen    listenAddr `toml:"wan-listen" placeholder:"ADDR" help:"Where nodes on the internet reach this one, [HOST]:PORT: UDP for the DHT, TCP for files. Default: :9978."`
-	DHTBootstrap []dhtAddr  `toml:"dht-bootstrap" placeholder:"HOST:PORT" help:"Node of the DHT to begin with, instead of well-known ones. Repeatable."`
-	DHTPrivate   bool       `toml:"dht-private" placeholder:"true" help:"The DHT is one's own: private addresses are allowed in it, and the router is not asked for a port."`
+	WANListen    wanAddr   `toml:"wan-listen" placeholder:"ADDR" help:"Where nodes on the internet reach this one, [HOST]:PORT: UDP for the DHT, TCP for files. Default: :9978."`
+	DHTBootstrap []dhtAddr `toml:"dht-bootstrap" placeholder:"HOST:PORT" help:"Node of the DHT to begin with, instead of well-known ones. Repeatable."`
+	DHTPrivate   bool      `toml:"dht-private" placeholder:"true" help:"The DHT is one's own: private addresses are allowed in it, and the router is not asked for a port."`
 }
 
 // internetSettings are what a command that gives files to nodes on the internet
@@ -83,6 +83,14 @@ func (s placeSettings) config() (string, error) {
 		return "", errors.New("data-dir: this user has no home directory to keep files in: name a directory with --data-dir")
 	}
 	return s.DataDir, nil
+}
+
+// wanAddr is a listenAddr for the internet.
+type wanAddr struct{ listenAddr }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (a *wanAddr) UnmarshalText(text []byte) error {
+	return a.read(string(text), defaultWAN)
 }
 
 // dhtAddr is HOST:PORT of a node of the DHT.

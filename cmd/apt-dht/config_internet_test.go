@@ -33,7 +33,7 @@ dht-exclude = ["https://Packages.example/internal/", "closed.example:8080", "htt
 
 func TestRefusedInternetSettings(t *testing.T) {
 	for args, advice := range map[string]string{
-		"--wan-listen=9978":                    ":9977",
+		"--wan-listen=9978":                    ":9978",
 		"--wan-listen=:80":                     "below 1024",
 		"--dht-bootstrap=dht.example":          "HOST:PORT",
 		"--dht-bootstrap=dht.example:53":       "from 1024 up",

@@ -54,17 +54,22 @@ func (s *byteSize) UnmarshalText(text []byte) error {
 // listenAddr is [HOST]:PORT.
 type listenAddr struct{ hostport string }
 
-// UnmarshalText checks the shape and the port; whether the host is an address
-// of this machine shows when it is listened on.
+// UnmarshalText implements encoding.TextUnmarshaler.
 func (l *listenAddr) UnmarshalText(text []byte) error {
-	_, port, err := net.SplitHostPort(string(text))
+	return l.read(string(text), ":9977")
+}
+
+// read checks the shape and the port; whether the host is an address of this
+// machine shows when it is listened on. usual is an example for who gets it wrong.
+func (l *listenAddr) read(text, usual string) error {
+	_, port, err := net.SplitHostPort(text)
 	if err != nil {
-		return fmt.Errorf(`%q is not an address to listen on: give [HOST]:PORT, as ":9977" or "127.0.0.1:9977"`, text)
+		return fmt.Errorf(`%q is not an address to listen on: give [HOST]:PORT, as %q or %q`, text, usual, "127.0.0.1"+usual)
 	}
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return fmt.Errorf(`%q has no valid port: give a number up to 65535, as ":9977"`, text)
+		return fmt.Errorf(`%q has no valid port: give a number up to 65535, as %q`, text, usual)
 	}
-	l.hostport = string(text)
+	l.hostport = text
 	return nil
 }
 

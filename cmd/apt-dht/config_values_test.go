@@ -45,6 +45,7 @@ func TestRefusedValues(t *testing.T) {
 	}{
 		{"size", new(byteSize), "20GiB", []string{"", "GiB", "-1", "0", "0.3", "1e9", "0x10", "5 potatoes", "5GiBB", "1..2", "9223372036854775808", "8388608TiB", "Inf", "NaN", "1 000"}},
 		{"listen", new(listenAddr), ":9977", []string{"", "9977", "localhost", ":http", ":-1", ":65536", "::1:80", "[::1", "a:b:1"}},
+		{"internet's listen", new(wanAddr), `":9978"`, []string{"", "9978", "a:b:1", ":65536", "192.0.2.1:"}},
 		{"client", new(clientRule), "lan", []string{"", "LAN?", "10.0.0.0/33", "office.example", "fe80::1%eth0", "::ffff:10.0.0.0/104"}},
 		{"origin", new(originRule), "mirror.example", []string{"", ".", "mirror.example:80", "http://mirror.example", "10.0.0", "10.0.0.0/", "a b", "-x-"}},
 		{"upstream proxy", new(upstreamProxy), "http://proxy.example:3128", []string{"proxy:3128", "proxy", "socks5://proxy:1080", "https://proxy", "http://", "http://p/path", "http://p?q", "http://\x7f"}},

@@ -73,7 +73,7 @@ func TestCheckDHTOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := l.Addr().String()
-	d := newDoctor(t, func(s *settings) { s.DHT, s.WANListen = true, listenAddr{at} })
+	d := newDoctor(t, func(s *settings) { s.DHT, s.WANListen = true, wanAddr{listenAddr{at}} })
 	d.node = &proxy.Status{DHT: proxy.DHTStatus{Mode: proxy.ModeOff}}
 	d.node.WAN.Reach = "no part"
 	want(t, "its port is taken", d.checkDHT(t.Context()), warn, "no part; port "+portOf(l.Addr())+" is taken by", "--wan-listen")
