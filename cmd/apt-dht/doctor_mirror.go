@@ -45,7 +45,7 @@ func (d *doctor) checkMirror(ctx context.Context) []finding {
 	if err != nil {
 		return one(fail, what, fmt.Sprintf("%s through the node: %v", at, err), "does this machine reach the mirror without it? The node's log says more")
 	}
-	found := fmt.Sprintf("%s through the node: %s in %d ms, from %s", at, resp.Status, took.Milliseconds(), cmp.Or(resp.Header.Get("X-Apt-Dht-Source"), "an unknown place"))
+	found := fmt.Sprintf("%s through the node: %s in %d ms, %s", at, resp.Status, took.Milliseconds(), answeredBy(resp))
 	switch {
 	case resp.StatusCode == http.StatusNotFound:
 		return one(warn, what, found, "has the repository a Release file instead? Else the source is wrong")
@@ -55,6 +55,15 @@ func (d *doctor) checkMirror(ctx context.Context) []finding {
 		return one(warn, what, found+": a stored copy, "+resp.Header.Get("Warning"), "the mirror cannot be reached: look at DNS, the route and --upstream-proxy")
 	}
 	return append(one(good, what, found, ""), clockBy(resp)...)
+}
+
+// answeredBy tells where an answer's bytes came from; what names no place are the
+// node's own words.
+func answeredBy(resp *http.Response) string {
+	if source := resp.Header.Get("X-Apt-Dht-Source"); source != "" {
+		return "from " + source
+	}
+	return "said by the node itself"
 }
 
 // firstRelease is the URL of the InRelease file of the first source that a node can

@@ -246,6 +246,17 @@ func TestCheckClock(t *testing.T) {
 	want(t, "one of the future", d.checkClock(t.Context()), fail, "d_InRelease is of", "timedatectl")
 }
 
+func TestAnsweredBy(t *testing.T) {
+	answer := &http.Response{Header: http.Header{}}
+	if got := answeredBy(answer); got != "said by the node itself" {
+		t.Errorf("an error of the node is %s", got)
+	}
+	answer.Header.Set("X-Apt-Dht-Source", "mirror")
+	if got := answeredBy(answer); got != "from mirror" {
+		t.Errorf("the mirror's answer is %s", got)
+	}
+}
+
 func TestClockBy(t *testing.T) {
 	answer := func(in time.Duration) *http.Response {
 		return &http.Response{Header: http.Header{"Date": {time.Now().Add(in).UTC().Format(http.TimeFormat)}}}
