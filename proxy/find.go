@@ -230,6 +230,8 @@ func (q *search) askInternet(ctx context.Context) string {
 	switch {
 	case q.s.cfg.Internet == nil:
 		return "not asked: this node has no part in the DHT (--dht, --wan-listen)"
+	case q.isRoot():
+		return "not asked: it is a root file, such as InRelease, which no index names by its hash: nodes ask the mirror for it"
 	case q.shares == nil || !q.shares(ctx):
 		return "not asked: the file is of no public repository, or one that is excluded (--dht-exclude)"
 	}
@@ -249,6 +251,16 @@ func (q *search) askInternet(ctx context.Context) string {
 		said += ", as far as could be found out in time"
 	}
 	return said
+}
+
+// isRoot tells whether the store has the file as a repository's root file.
+func (q *search) isRoot() bool {
+	meta, err := q.s.cfg.Store.Meta(q.digest)
+	if err != nil {
+		return false
+	}
+	name, err := index.NameOf(meta.Origin)
+	return err == nil && q.s.cfg.Index.Lookup(name, netip.Addr{}).Kind == index.KindRoot
 }
 
 func count(n int, one, more string) string {

@@ -218,6 +218,22 @@ func TestFindKeepsPrivate(t *testing.T) {
 	}
 }
 
+// A root file that is asked for by its hash is not said to be of a repository that
+// keeps its files to itself.
+func TestFindRootByHash(t *testing.T) {
+	n := newNode(t, setup{})
+	n.cfg.Internet = &Internet{Origins: &Origins{}}
+	for origin, why := range map[string]string{
+		"http://deb.example/debian/dists/stable/InRelease": "it is a root file",
+		"http://deb.example/debian/key.asc":                "of no public repository",
+	} {
+		hash := putAs(t, n.store, origin, store.Meta{Origin: origin})
+		if f, _ := find(t, n.Server, "sha256="+hash); !strings.Contains(f.Internet, why) {
+			t.Errorf("%s: %q", origin, f.Internet)
+		}
+	}
+}
+
 // The server has the route, for those alone whom it serves.
 func TestFindRoute(t *testing.T) {
 	n := newNode(t, setup{})
