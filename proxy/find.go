@@ -43,6 +43,8 @@ type Found struct {
 	// LAN and Internet are what asking there came to, in a sentence.
 	LAN      string `json:"lan"`
 	Internet string `json:"internet"`
+	// Private: Internet is of a DHT of one's own.
+	Private bool `json:"private,omitempty"`
 }
 
 // FoundPlace is a place where a file is.
@@ -243,10 +245,12 @@ func (q *search) askInternet(ctx context.Context) string {
 		found++
 		q.add(FoundPlace{Where: fetch.FromWAN, Addr: p.Addr, Note: note})
 	})
-	if found == 0 && q.s.cfg.Internet.DHT().Nodes == 0 {
+	dht := q.s.cfg.Internet.DHT()
+	q.found.Private = dht.Mode == ModePrivate
+	if found == 0 && dht.Nodes == 0 {
 		return "nobody could be asked: no node of the DHT is known (yet)"
 	}
-	said := count(found, "node on the internet has it", "nodes on the internet have it")
+	said := count(found, "node on "+dht.Where()+" has it", "nodes on "+dht.Where()+" have it")
 	if ctx.Err() != nil {
 		said += ", as far as could be found out in time"
 	}

@@ -53,6 +53,14 @@ type DHTStatus struct {
 	BytesOut   uint64       `json:"bytes_out"`
 }
 
+// Where is what the DHT's nodes are on, for people.
+func (s DHTStatus) Where() string {
+	if s.Mode == ModePrivate {
+		return "the private DHT"
+	}
+	return "the internet"
+}
+
 // WANStatus tells of the nodes on the internet.
 type WANStatus struct {
 	wan.Status

@@ -34,6 +34,20 @@ func TestUsageInformation(t *testing.T) {
 	n.get("/").wantRefusal(t, 406, "Usage Information")
 }
 
+// In a company's own DHT nothing is said of the internet.
+func TestPageOfPrivateDHT(t *testing.T) {
+	for mode, want := range map[string]string{ModePrivate: "<h2>Private DHT</h2>", ModePublic: "<h2>Internet</h2>"} {
+		var out strings.Builder
+		check(t, page.Execute(&out, struct {
+			Status
+			Host string
+		}{Status{DHT: DHTStatus{Mode: mode}}, "proxy"}))
+		if text := out.String(); !strings.Contains(text, want) || strings.Contains(text, "nternet") == (mode == ModePrivate) {
+			t.Errorf("%s: the page is %s", mode, text)
+		}
+	}
+}
+
 func TestPage(t *testing.T) {
 	n := newNode(t, setup{})
 	c := n.dial()

@@ -83,7 +83,7 @@ func printFound(w io.Writer, what string, f *proxy.Found) error {
 	if f.Size >= 0 {
 		fmt.Fprintf(w, ", %s", humanBytes(f.Size))
 	}
-	fmt.Fprintf(w, "\nLAN       %s\ninternet  %s\n", f.LAN, f.Internet)
+	fmt.Fprintf(w, "\nLAN       %s\n%-8s  %s\n", f.LAN, beyond(f), f.Internet)
 	if len(f.Places) == 0 {
 		return nil
 	}
@@ -91,13 +91,21 @@ func printFound(w io.Writer, what string, f *proxy.Found) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "WHERE\tADDRESS\tFOUND AFTER\tUSED")
 	for _, p := range f.Places {
-		fmt.Fprintf(table, "%s\t%s\t%d ms\t%s\n", whereText(p.Where), addressOf(p), p.AfterMS, usedText(p))
+		fmt.Fprintf(table, "%s\t%s\t%d ms\t%s\n", whereText(f, p.Where), addressOf(p), p.AfterMS, usedText(p))
 	}
 	return table.Flush()
 }
 
-func whereText(where string) string {
-	if text, ok := map[string]string{"store": "this node", "lan": "LAN", "wan": "internet"}[where]; ok {
+// beyond is what there is beyond the LAN.
+func beyond(f *proxy.Found) string {
+	if f.Private {
+		return "DHT"
+	}
+	return "internet"
+}
+
+func whereText(f *proxy.Found, where string) string {
+	if text, ok := map[string]string{"store": "this node", "lan": "LAN", "wan": beyond(f)}[where]; ok {
 		return text
 	}
 	return where

@@ -136,6 +136,11 @@ func TestPrintFound(t *testing.T) {
 	}{
 		{proxy.Found{Why: "nobody knows", Size: -1}, "x.deb: its SHA-256 is not known: nobody knows\n"},
 		{proxy.Found{SHA256: hash, Size: -1, LAN: "not asked", Internet: "0 have it"}, "SHA-256   " + hash + "\nLAN       not asked\ninternet  0 have it\n"},
+		{proxy.Found{SHA256: hash, Size: -1, Private: true, LAN: "0 have it", Internet: "1 has it", Places: []proxy.FoundPlace{
+			{Where: "wan", Addr: netip.MustParseAddrPort("10.0.0.7:9978"), AfterMS: 5, Used: true},
+		}}, "SHA-256   " + hash + "\nLAN       0 have it\nDHT       1 has it\n\n" +
+			"WHERE  ADDRESS        FOUND AFTER  USED\n" +
+			"DHT    10.0.0.7:9978  5 ms         yes\n"},
 		{proxy.Found{SHA256: hash, Size: 1234, LAN: "1 has it", Internet: "1 has it", Places: []proxy.FoundPlace{
 			{Where: "store", Used: true},
 			{Where: "wan", Addr: netip.MustParseAddrPort("[2001:db8::1]:9978"), AfterMS: 412, Note: "not needed: this node has it"},

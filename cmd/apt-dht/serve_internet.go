@@ -30,7 +30,7 @@ func (n *node) joinInternet(ctx context.Context) error {
 	n.origins = &proxy.Origins{Public: cfg.isPublic, AnyName: cfg.Private, Exclude: n.cfg.Exclude}
 	open, err := openSockets(ctx, cfg.Listen, true)
 	if cfg.Listen == "" && errors.Is(err, syscall.EADDRINUSE) {
-		n.log.Warn("no files are fetched from nodes on the internet", "err", err)
+		n.log.Warn("no files are fetched from nodes of the DHT", "err", err)
 		return nil
 	}
 	if err != nil {

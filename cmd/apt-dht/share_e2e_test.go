@@ -163,7 +163,7 @@ func shareAndFind(t *testing.T, w *world) {
 	if got := n.findPlaces(fmt.Sprintf("%x", big.digest)); !slices.Equal(got, []string{at}) {
 		t.Errorf("another is found at %v, not %v", got, at)
 	}
-	if out, err := aptDHT(t, "find", "--listen", n.addr, hello.deb).Output(); err != nil || !strings.Contains(string(out), "2 nodes on the internet have it") {
+	if out, err := aptDHT(t, "find", "--listen", n.addr, hello.deb).Output(); err != nil || !strings.Contains(string(out), "2 nodes on the private DHT have it") {
 		t.Errorf("find: %v\n%s", err, out)
 	}
 	wantGiven(t, at, big)

@@ -147,7 +147,7 @@ func (n *Node) Failed(p fetch.Peer) { n.peers.failed(p.Addr, time.Now()) }
 // Liar implements fetch.WAN: for a day the peer is asked nothing.
 func (n *Node) Liar(p fetch.Peer, d Digest, what string) {
 	if n.liars.Add(n.liarAt(p.Addr), what) {
-		n.cfg.Log.Warn("a node on the internet sent what is not the file; it is set aside for a day",
+		n.cfg.Log.Warn("a node of the DHT sent what is not the file; it is set aside for a day",
 			slog.Any("addr", p.Addr), slog.String("digest", hex.EncodeToString(d[:])), slog.String("what", what))
 	}
 }
