@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -73,6 +74,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil || parsed == nil {
 		return err
 	}
+	for _, said := range strangeVariables(os.Environ()) {
+		fmt.Fprintf(stderr, "apt-dht: %s\n", said)
+	}
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	return parsed.Run(&streams{out: stdout, err: stderr})
 }
@@ -88,7 +92,7 @@ func parse(grammar *commands, args []string, stdout, stderr io.Writer) (*kong.Co
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(int) { helped = true }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.DefaultEnvars("APT_DHT"),
+		kong.DefaultEnvars(envPrefix),
 		kong.Vars{"data_dir": defaultDataDir(), "config": defaultConfig, "version": "apt-dht " + versionString()},
 	)
 	if err != nil {
