@@ -162,11 +162,20 @@ func explain(path string, values map[string]any, err error) error {
 	return fmt.Errorf("%s:%d: %s: %s", path, line, strings.Join(wrong.Key(), "."), message)
 }
 
+// flagsAlone are flags that are no keys of the file, and why.
+var flagsAlone = map[string]string{
+	"base-uri": "it is told to share on its command line, with the directory: --base-uri URL",
+	"config":   "it names this very file, so only --config and APT_DHT_CONFIG can say it",
+}
+
 func unknownKey(path string, values map[string]any, err *toml.DecodeError) error {
 	line, _ := err.Position()
 	key := strings.Join(err.Key(), ".")
 	if len(err.Key()) > 0 && isSection(values[strings.ToLower(err.Key()[0])]) {
 		return fmt.Errorf("%s:%d: unknown key %q: there are no sections in this file: write the keys by themselves, as in quota = \"20GiB\"", path, line, key)
+	}
+	if why := flagsAlone[strings.ToLower(key)]; why != "" {
+		return fmt.Errorf("%s:%d: unknown key %q: %s", path, line, key, why)
 	}
 	return fmt.Errorf("%s:%d: unknown key %q: the nearest valid key is %q", path, line, key, nearest(key, configKeys()))
 }
