@@ -517,6 +517,9 @@ type step struct {
 func TestParseContentRange(t *testing.T) {
 	for s, want := range map[string]string{
 		"bytes 5-9/10":   "5 10 true",
+		"bytes 5-10/10":  "5 10 false",
+		"bytes 9-5/10":   "0 0 false",
+		"bytes 5-/10":    "0 0 false",
 		"bytes 5-9/*":    "5 -1 true",
 		"bytes 5-9/5":    "5 5 false",
 		"bytes */10":     "0 0 false",
@@ -525,7 +528,7 @@ func TestParseContentRange(t *testing.T) {
 		"bytes 5-9/1e99": "5 0 false",
 		"":               "0 0 false",
 	} {
-		start, size, ok := parseContentRange(s)
+		start, size, ok := ParseContentRange(s)
 		if got := fmt.Sprint(start, size, ok); got != want {
 			t.Errorf("%q: %s, want %s", s, got, want)
 		}

@@ -226,7 +226,7 @@ func answeredSize(resp *http.Response, want *Want, offset int64) (int64, error) 
 	case http.StatusOK:
 		return resp.ContentLength, nil
 	case http.StatusPartialContent:
-		start, size, ok := parseContentRange(resp.Header.Get("Content-Range"))
+		start, size, ok := ParseContentRange(resp.Header.Get("Content-Range"))
 		if ok && offset > 0 && start == offset {
 			return size, nil
 		}
@@ -236,23 +236,24 @@ func answeredSize(resp *http.Response, want *Want, offset int64) (int64, error) 
 	return 0, &StatusError{URL: want.URL, Code: resp.StatusCode, Header: resp.Header, Body: drain(resp.Body)}
 }
 
-// parseContentRange reads "bytes 5-9/10" (RFC 9110 §14.4); size -1 for "*".
-func parseContentRange(s string) (start, size int64, ok bool) {
-	rest, found := strings.CutPrefix(s, "bytes ")
-	span, total, found2 := strings.Cut(rest, "/")
-	first, _, found3 := strings.Cut(span, "-")
-	if !found || !found2 || !found3 {
+// ParseContentRange reads "bytes 5-9/10" (RFC 9110 §14.4); size -1 for "*".
+func ParseContentRange(field string) (first, size int64, ok bool) {
+	bounds, unit := strings.CutPrefix(field, "bytes ")
+	bounds, whole, slash := strings.Cut(bounds, "/")
+	begin, end, dash := strings.Cut(bounds, "-")
+	if !unit || !slash || !dash {
 		return 0, 0, false
 	}
-	start, err := strconv.ParseInt(first, 10, 64)
-	if err != nil || start < 0 {
+	start, err := strconv.ParseUint(begin, 10, 50)
+	last, err2 := strconv.ParseUint(end, 10, 50)
+	if err != nil || err2 != nil || last < start {
 		return 0, 0, false
 	}
-	if total == "*" {
-		return start, -1, true
+	if whole == "*" {
+		return int64(start), -1, true
 	}
-	size, err = strconv.ParseInt(total, 10, 64)
-	return start, size, err == nil && size > start
+	total, err := strconv.ParseUint(whole, 10, 50)
+	return int64(start), int64(total), err == nil && last < total
 }
 
 // lastModified is the header's date, zero where it is missing or malformed: a

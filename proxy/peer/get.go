@@ -94,7 +94,7 @@ func readHead(resp *http.Response, from int64) (*fetch.PeerBody, error) {
 			return nil, errOtherRange
 		}
 	case http.StatusPartialContent:
-		first, size, ok := parseContentRange(resp.Header.Get("Content-Range"))
+		first, size, ok := fetch.ParseContentRange(resp.Header.Get("Content-Range"))
 		if !ok || first != from {
 			return nil, errOtherRange
 		}

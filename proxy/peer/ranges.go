@@ -43,23 +43,3 @@ func formatRange(from, to int64) string {
 	}
 	return fmt.Sprintf("bytes=%d-%d", from, to-1)
 }
-
-// parseContentRange reads bytes FIRST-LAST/SIZE; SIZE may be *, which is -1.
-func parseContentRange(field string) (first, size int64, ok bool) {
-	bounds, unit := strings.CutPrefix(field, "bytes ")
-	bounds, whole, slash := strings.Cut(bounds, "/")
-	begin, end, dash := strings.Cut(bounds, "-")
-	if !unit || !slash || !dash {
-		return 0, 0, false
-	}
-	start, err := strconv.ParseUint(begin, 10, 50)
-	last, err2 := strconv.ParseUint(end, 10, 50)
-	if err != nil || err2 != nil || last < start {
-		return 0, 0, false
-	}
-	if whole == "*" {
-		return int64(start), -1, true
-	}
-	total, err := strconv.ParseUint(whole, 10, 50)
-	return int64(start), int64(total), err == nil && last < total
-}

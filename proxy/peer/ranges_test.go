@@ -2,7 +2,11 @@
 
 package peer
 
-import "testing"
+import (
+	"testing"
+
+	"apt-dht/proxy/fetch"
+)
 
 // FuzzRanges: what is read of Range and Content-Range is a range, and is read
 // again as it is written.
@@ -21,7 +25,7 @@ func FuzzRanges(f *testing.F) {
 				t.Errorf("%q is %d, %d, %v when read again", field, from2, to2, err)
 			}
 		}
-		if first, size, ok := parseContentRange(field); ok && (first < 0 || size >= 0 && first >= size) {
+		if first, size, ok := fetch.ParseContentRange(field); ok && (first < 0 || size >= 0 && first >= size) {
 			t.Errorf("%q begins at %d of %d", field, first, size)
 		}
 	})
