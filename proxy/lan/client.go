@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/netip"
 	"time"
@@ -29,26 +28,6 @@ const (
 
 	maxPong = 4 << 10
 )
-
-func newTransport() *http.Transport {
-	return &http.Transport{
-		DialContext:            (&net.Dialer{Timeout: patience}).DialContext,
-		DisableCompression:     true,
-		MaxIdleConns:           256,
-		MaxIdleConnsPerHost:    8,
-		IdleConnTimeout:        idleConn,
-		MaxResponseHeaderBytes: 8 << 10,
-		ReadBufferSize:         16 << 10,
-	}
-}
-
-// newProbing makes a connection for each probe: a kept one would tell nothing
-// about new ones.
-func newProbing() *http.Transport {
-	t := newTransport()
-	t.DisableKeepAlives = true
-	return t
-}
 
 // Probe asks the node at addr for its id (discovery.Config.Probe).
 func (n *Node) Probe(ctx context.Context, addr netip.AddrPort) (id string, err error) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -127,12 +128,13 @@ func New(cfg Config) (*Node, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
+	dial := (&net.Dialer{Timeout: patience}).DialContext
 	n := &Node{
 		cfg:       cfg,
 		started:   time.Now(),
 		self:      discovery.Member{ID: cfg.ID, Addr: netip.AddrPortFrom(netip.IPv6Unspecified(), cfg.Port)},
-		transport: newTransport(),
-		probing:   newProbing(),
+		transport: peer.NewTransport(dial, 256, 8, idleConn),
+		probing:   peer.NewProbing(dial),
 		blobs:     noBlobs{},
 		inflight:  peer.NewLimits(maxBlobs, maxBlobsEach),
 		asking:    peer.NewLimits(maxQuestions, maxQuestionsEach),

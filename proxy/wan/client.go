@@ -30,29 +30,6 @@ const (
 	idleConn = 30 * time.Second
 )
 
-type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
-
-// newTransport follows no redirects, as RoundTrip does not, and knows no proxies.
-func newTransport(dial dialFunc) *http.Transport {
-	return &http.Transport{
-		DialContext:            dial,
-		DisableCompression:     true,
-		MaxIdleConns:           64,
-		MaxIdleConnsPerHost:    maxUploadsEach,
-		IdleConnTimeout:        idleConn,
-		MaxResponseHeaderBytes: 8 << 10,
-		ReadBufferSize:         16 << 10,
-	}
-}
-
-// newProbing makes a connection for each probe: a kept one would tell nothing
-// about new ones.
-func newProbing(dial dialFunc) *http.Transport {
-	t := newTransport(dial)
-	t.DisableKeepAlives = true
-	return t
-}
-
 var errNotAllowed = errors.New("an address that no node should have")
 
 // dial makes all connections of the node.

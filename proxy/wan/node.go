@@ -101,7 +101,7 @@ type Node struct {
 	cfg Config
 
 	// What it asks.
-	connect   func(ctx context.Context, network, addr string) (net.Conn, error)
+	connect   peer.DialFunc
 	transport *http.Transport
 	probing   *http.Transport
 	peers     peers
@@ -144,7 +144,7 @@ func New(cfg Config) (*Node, error) {
 		asking:    peer.NewLimits(maxQuestions, maxQuestionsEach),
 		throttle:  newThrottle(cfg.UploadLimit),
 	}
-	n.transport, n.probing = newTransport(n.dial), newProbing(n.dial)
+	n.transport, n.probing = peer.NewTransport(n.dial, 64, maxUploadsEach, idleConn), peer.NewProbing(n.dial)
 	n.questions = &peer.Batcher[netip.AddrPort, *seek]{Start: n.work.Begin, Send: n.askHave, Fail: notThere, Most: maxBatch}
 	n.ctx, n.stop = context.WithCancel(context.Background())
 	return n, nil
