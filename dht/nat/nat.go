@@ -40,7 +40,6 @@ type Mapper struct {
 type state struct {
 	external netip.AddrPort // the zero AddrPort: none
 	status   string
-	replaced chan struct{} // closed when external is another
 }
 
 // New checks cfg. Nothing is sent before Run.
@@ -52,7 +51,7 @@ func New(cfg Config) (*Mapper, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	m := &Mapper{cfg: cfg, find: findRoute, gateways: gateways, lease: leaseTime, checkEvery: checkEvery}
-	m.state.Store(&state{status: "no router has been asked yet", replaced: make(chan struct{})})
+	m.state.Store(&state{status: "no router has been asked yet"})
 	return m, nil
 }
 
@@ -85,10 +84,6 @@ func (m *Mapper) External() (netip.AddrPort, bool) {
 // that translates IPv4 is mostly behind the same one's firewall for IPv6.
 func (m *Mapper) Direct() bool { return m.direct.Load() }
 
-// Changed returns a channel that is closed when External next changes. To miss
-// nothing, take the channel before asking for the address.
-func (m *Mapper) Changed() <-chan struct{} { return m.state.Load().replaced }
-
 // Status says in a sentence for people what is the case and, if the port is
 // not mapped, what they can do. It has no full stop.
 func (m *Mapper) Status() string { return m.state.Load().status }
@@ -96,15 +91,7 @@ func (m *Mapper) Status() string { return m.state.Load().status }
 // tell replaces what others see.
 func (m *Mapper) tell(external netip.AddrPort, status string) {
 	last := m.state.Load()
-	next := &state{external: external, status: status, replaced: last.replaced}
-	changed := external != last.external
-	if changed {
-		next.replaced = make(chan struct{})
-	}
-	m.state.Store(next)
-	if changed {
-		close(last.replaced)
-	}
+	m.state.Store(&state{external: external, status: status})
 	if status != last.status {
 		m.cfg.Log.Info("Port mapping", slog.Int("port", int(m.cfg.Port)),
 			slog.Bool("mapped", external.IsValid()), slog.String("status", status))
