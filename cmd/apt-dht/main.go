@@ -13,6 +13,19 @@
 // last in the built-in defaults; the first place that has it wins. Each flag
 // that serve takes, but --config and --help, is a key of the file.
 //
+// The files, by the first word of their names:
+//
+//	cli         the commands' grammar, and the small ones; ask_node: asks a running node
+//	config      the settings: flags, file, environment, and the types of their values
+//	serve       the node: builds and runs the parts; activation: its sockets from systemd
+//	internet    what serve and share have in common: the DHT, the port, the router
+//	share       offers a directory; dht_node: a node of the DHT alone
+//	detect      apt's Proxy-Auto-Detect
+//	find        who has a file
+//	doctor      why it does not work, a file for each thing that it looks at
+//	house_test  holds the whole module to its layout
+//	e2e, lan, wan  tests with whole nodes: one, a local network, the internet
+//
 // The process ends with status 0, with 1 when a command failed or could
 // not read its configuration, and with 2 when it was called wrongly; detect ends
 // with 0 whatever happens.
