@@ -160,7 +160,7 @@ func ownAddr(listening net.Addr, port uint16, is4 bool) (netip.AddrPort, bool) {
 // run takes part until ctx ends. What comes to the listener for files is answered
 // by handler, nil for wan's own.
 func (i *internet) run(ctx context.Context, handler http.Handler) error {
-	i.log.Info("listening for other nodes on the internet", "port", i.sockets.port, "private", i.cfg.Private)
+	i.log.Info("listening for other nodes of the DHT", "port", i.sockets.port, "private", i.cfg.Private)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return i.dht.Run(ctx) })
 	group.Go(func() error { return i.lookout.run(ctx) })

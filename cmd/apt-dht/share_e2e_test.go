@@ -115,7 +115,7 @@ func startShare(t *testing.T, bootstrap, dir string, flags ...string) (share *da
 	t.Helper()
 	args := []string{"share", "--wan-listen", "127.0.0.1:0", "--dht-private", "--dht-bootstrap", bootstrap, "--data-dir", t.TempDir(), dir}
 	share = startDaemon(t, append(args, flags...)...)
-	return share, share.says(`msg="listening for other nodes on the internet" port=(\d+)`)
+	return share, share.says(`msg="listening for other nodes of the DHT" port=(\d+)`)
 }
 
 // findPlaces has the node search, and returns where somebody has the file.
