@@ -26,8 +26,14 @@ type formerAddr struct {
 	until time.Time
 }
 
-// maxFormer bounds the former addresses that are remembered.
-const maxFormer = 8
+const (
+	// maxFormer bounds the former addresses that are remembered.
+	maxFormer = 8
+	// moveLasts is how long a new address is kept in any case: whoever lies about
+	// ours shall not have us announce all again all the time. The port is told by our
+	// own router.
+	moveLasts = 10 * time.Minute
+)
 
 // follow notes where others find this node, and reports whether that is elsewhere
 // than it was: what has been announced before leads nowhere then. An address that
@@ -48,6 +54,9 @@ func (s *standing) follow(addr netip.Addr, port uint16, now time.Time) (moved bo
 		return false
 	case last.Port() == 0, last.Port() == port && !known(last.Addr()):
 		return false // more is known, and nothing else
+	case last.Port() == port && now.Sub(s.since) < moveLasts:
+		s.now = last
+		return false
 	}
 	if len(s.former) >= maxFormer {
 		s.former = slices.Delete(s.former, 0, 1)

@@ -35,7 +35,8 @@ func TestStanding(t *testing.T) {
 		{"the address is in doubt for a while", []step{{one, 7000, false}, {none, 7000, false}, {one, 7000, false}}, 0},
 		{"away for a while", []step{{one, 7000, false}, {one, 0, false}, {one, 7000, false}}, 0},
 		{"away, and back elsewhere", []step{{one, 7000, false}, {none, 0, false}, {two, 7000, true}}, 1},
-		{"there and back", []step{{one, 7000, false}, {two, 7000, true}, {one, 7000, true}}, 2},
+		{"there and back at once", []step{{one, 7000, false}, {two, 7000, true}, {one, 7000, false}}, 1},
+		{"from port to port", []step{{one, 7000, false}, {one, 7001, true}, {one, 7000, true}}, 2},
 	} {
 		var s standing
 		for i, step := range tt.steps {
@@ -51,6 +52,12 @@ func TestStanding(t *testing.T) {
 		}
 	}
 	var s standing
+	for i, addr := range []netip.Addr{one, two, one, two, one} {
+		if moved := s.follow(addr, 7000, start.Add(time.Duration(i)*moveLasts)); moved != (i > 0) {
+			t.Errorf("time %d: moved is %t", i, moved)
+		}
+	}
+	s = standing{}
 	for port := range uint16(1000) {
 		s.follow(one, 2000+port, start)
 	}
