@@ -23,7 +23,8 @@
 //	table.go      the routing table; upkeep.go: keeps it alive; saved.go: on disk
 //	traversal.go  the way to a key
 //	lookup.go     who has a key; sieve.go, results.go
-//	announce.go   who is told of ours; schedule.go, budget.go, row.go
+//	announce.go   which of ours is told when; schedule.go, budget.go, row.go
+//	tell.go       one key's announce
 //	key.go, address.go: what names a blob and a node; recent.go: a map that forgets
 //
 // IPv4 and IPv6 are two DHTs with a table and a server each (BEP 32). The id fits
