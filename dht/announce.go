@@ -29,7 +29,7 @@ type announcer struct {
 
 	schedule *schedule
 	rowOf    map[Key]Row             // from before the restart, not offered yet
-	since    time.Time               // announces before this name another address
+	moves    int                     // how often this node has come to be elsewhere
 	places   *recent[Key, []contact] // who took a key's last announce
 
 	rowsMu sync.Mutex // held over calls of rows
@@ -41,11 +41,6 @@ func newAnnouncer(node *Node, rows Rows, uncounted []Key) *announcer {
 		schedule: newSchedule(),
 		rowOf:    make(map[Key]Row),
 		places:   newRecent[Key, []contact](maxPlaces / 2),
-	}
-	for _, f := range node.families {
-		if _, since := f.standing.last(); since.After(a.since) {
-			a.since = since
-		}
 	}
 	if rows != nil {
 		a.load()
@@ -154,12 +149,13 @@ func (a *announcer) announceIn(families uint8) {
 
 // moved has all announced anew: what was announced until now names an address at
 // which this node is no longer.
-func (a *announcer) moved(now time.Time) {
+func (a *announcer) moved() {
 	a.mu.Lock()
-	a.since = now
+	a.moves++
 	a.schedule.forgetAnnounces()
 	for key, row := range a.rowOf {
-		a.rowOf[key] = row.since(now)
+		row.Announced = time.Time{}
+		a.rowOf[key] = row
 	}
 	a.mu.Unlock()
 	a.signal()

@@ -274,10 +274,10 @@ func TestUnreachable(t *testing.T) {
 		store := start(t, Config{IPv4: world.listen(publicAddr(1)), Reachable: at(7001)})
 		var mu sync.Mutex
 		var port uint16
-		reachable := func(bool) (uint16, bool) {
+		reachable := func(bool) (netip.AddrPort, bool) {
 			mu.Lock()
 			defer mu.Unlock()
-			return port, port != 0
+			return netip.AddrPortFrom(netip.Addr{}, port), port != 0
 		}
 		n := start(t, Config{IPv4: world.listen(publicAddr(0)), Reachable: reachable, Bootstrap: []string{publicAddr(1).String()}})
 		n.Offer(keyOf(1), time.Now())

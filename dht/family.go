@@ -50,7 +50,7 @@ type family struct {
 	answers   *rate.Limiter
 	strangers chan contact
 	started   chan struct{} // closed once there is a server
-	reachable func(is4 bool) (uint16, bool)
+	reachable func(is4 bool) (netip.AddrPort, bool)
 	standing  standing
 
 	portNow    atomic.Uint32 // what reachable has said
@@ -64,14 +64,15 @@ type family struct {
 	readOnly  bool
 }
 
-// checkReachable asks at which port the node can be reached, 0 where it cannot.
-func (f *family) checkReachable() uint16 {
-	port, ok := f.reachable(f.is4())
+// checkReachable asks where the node can be reached: the zero AddrPort where it
+// cannot.
+func (f *family) checkReachable() netip.AddrPort {
+	at, ok := f.reachable(f.is4())
 	if !ok {
-		port = 0
+		at = netip.AddrPort{}
 	}
-	f.portNow.Store(uint32(port))
-	return port
+	f.portNow.Store(uint32(at.Port()))
+	return at
 }
 
 // port is the TCP port to announce, 0 while the node cannot be reached.

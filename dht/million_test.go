@@ -193,13 +193,13 @@ func (c *newcomer) WriteTo(b []byte, to net.Addr) (int, error) {
 }
 
 // join starts a node among the multitude, and lets it look around for an hour.
-func (m *multitude) join(t *testing.T, at byte) *running {
+func (m *multitude) join(t *testing.T, number byte) *running {
 	door := 0
 	for m.isDeaf(door) {
 		door++
 	}
-	conn := m.listen(netip.AddrPortFrom(netip.AddrFrom4([4]byte{5, 1, at, 7}), 6881))
-	n := start(t, Config{IPv4: conn, Reachable: func(bool) (uint16, bool) { return 7000, true }, Bootstrap: []string{m.addr(door).String()}})
+	conn := m.listen(netip.AddrPortFrom(netip.AddrFrom4([4]byte{5, 1, number, 7}), 6881))
+	n := start(t, Config{IPv4: conn, Reachable: at(7000), Bootstrap: []string{m.addr(door).String()}})
 	time.Sleep(time.Hour)
 	return n
 }

@@ -137,8 +137,8 @@ func scaled(full, underRace int) int {
 	return full
 }
 
-func at(port uint16) func(bool) (uint16, bool) {
-	return func(bool) (uint16, bool) { return port, true }
+func at(port uint16) func(bool) (netip.AddrPort, bool) {
+	return func(bool) (netip.AddrPort, bool) { return netip.AddrPortFrom(netip.Addr{}, port), true }
 }
 
 func quiet() *slog.Logger {

@@ -32,11 +32,12 @@ type Config struct {
 	// in one network: for a DHT of one's own. false: public addresses alone.
 	Private bool
 	// Reachable says whether other nodes can reach this one from outside over IPv4,
-	// or else over IPv6, and at which TCP port, which is announced in that DHT. While
-	// it says no, the node is read-only there (BEP 43): it looks up, and neither
-	// answers nor announces. It is called every 5 seconds and must not block. nil: it
-	// never is.
-	Reachable func(is4 bool) (port uint16, ok bool)
+	// or else over IPv6, and at which TCP port, which is announced in that DHT; also at
+	// which address, where that is known: else the zero Addr, and other nodes are
+	// believed. While it says no, the node is read-only there (BEP 43): it looks up,
+	// and neither answers nor announces. It is called every 5 seconds and must not
+	// block. nil: it never is.
+	Reachable func(is4 bool) (at netip.AddrPort, ok bool)
 	// NodesFile keeps the known nodes from one run to the next. "": they are not
 	// kept.
 	NodesFile string
@@ -73,7 +74,7 @@ func New(cfg Config) (*Node, error) {
 		n.log = slog.Default()
 	}
 	if cfg.Reachable == nil {
-		cfg.Reachable = func(bool) (uint16, bool) { return 0, false }
+		cfg.Reachable = func(bool) (netip.AddrPort, bool) { return netip.AddrPort{}, false }
 	}
 	bootstrap := cfg.Bootstrap
 	if bootstrap == nil && !cfg.Private {
@@ -99,7 +100,7 @@ func New(cfg Config) (*Node, error) {
 	return n, nil
 }
 
-func (n *Node) addFamily(name string, want krpc.Want, conn net.PacketConn, bootstrap []string, reachable func(bool) (uint16, bool)) {
+func (n *Node) addFamily(name string, want krpc.Want, conn net.PacketConn, bootstrap []string, reachable func(bool) (netip.AddrPort, bool)) {
 	if conn == nil {
 		return
 	}

@@ -95,13 +95,19 @@ func (r Row) since(t time.Time) Row {
 
 // load reads the rows, and drops what is of no use any more.
 func (a *announcer) load() {
+	var since time.Time // announces before this name another address
+	for _, f := range a.node.families {
+		if _, moved := f.standing.last(); moved.After(since) {
+			since = moved
+		}
+	}
 	var old []Key
 	for key, row := range a.rows.Announced() {
 		if !row.recent(time.Now()) {
 			old = append(old, key)
 			continue
 		}
-		a.rowOf[key] = row.since(a.since)
+		a.rowOf[key] = row.since(since)
 	}
 	for _, key := range old {
 		a.dropRow(key)

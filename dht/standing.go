@@ -9,9 +9,8 @@ import (
 	"time"
 )
 
-// standing is where others find this node, in one family: at the outside address
-// that other nodes report, unspecified while they do not agree, and the port that
-// it announces.
+// standing is where others find this node, in one family: at its outside address and
+// the port that it announces.
 type standing struct {
 	mu sync.Mutex // guards following
 
@@ -29,32 +28,35 @@ type formerAddr struct {
 const (
 	// maxFormer bounds the former addresses that are remembered.
 	maxFormer = 8
-	// moveLasts is how long a new address is kept in any case: whoever lies about
-	// ours shall not have us announce all again all the time. The port is told by our
-	// own router.
+	// moveLasts is how long an address that others report is kept in any case:
+	// whoever lies about ours shall not have us announce all again all the time.
 	moveLasts = 10 * time.Minute
 )
 
 // follow notes where others find this node, and reports whether that is elsewhere
-// than it was: what has been announced before leads nowhere then. An address that
-// is not known says nothing.
-func (s *standing) follow(addr netip.Addr, port uint16, now time.Time) (moved bool) {
+// than it was: what has been announced before leads nowhere then. Where the address
+// is not known, it is taken to be the one that other nodes report, if they agree.
+func (s *standing) follow(at netip.AddrPort, reported netip.Addr, now time.Time) (moved bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if port == 0 {
+	if at.Port() == 0 {
 		return false
 	}
-	last := s.now
-	if !addr.IsValid() {
-		addr = last.Addr()
+	last, port, told := s.now, at.Port(), known(at.Addr())
+	switch {
+	case told:
+		s.now = at
+	case reported.IsValid():
+		s.now = netip.AddrPortFrom(reported, port)
+	default:
+		s.now = netip.AddrPortFrom(last.Addr(), port)
 	}
-	s.now = netip.AddrPortFrom(addr, port)
 	switch {
 	case s.now == last:
 		return false
 	case last.Port() == 0, last.Port() == port && !known(last.Addr()):
 		return false // more is known, and nothing else
-	case last.Port() == port && now.Sub(s.since) < moveLasts:
+	case !told && last.Port() == port && now.Sub(s.since) < moveLasts:
 		s.now = last
 		return false
 	}
@@ -99,14 +101,14 @@ func (s *standing) all(now time.Time) []netip.AddrPort {
 func (n *Node) follow() {
 	moved := false
 	for _, f := range n.families {
-		external, _ := f.votes.winner()
-		moved = f.standing.follow(external, f.checkReachable(), time.Now()) || moved
+		reported, _ := f.votes.winner()
+		moved = f.standing.follow(f.checkReachable(), reported, time.Now()) || moved
 	}
 	n.announcer.announceIn(familiesOf(n.announcing()))
 	if !moved {
 		return
 	}
-	n.announcer.moved(time.Now())
+	n.announcer.moved()
 	n.log.Info("this node is at another outside address or port; what it has is announced anew")
 	n.saveOrWarn() // lest the next run believe the old announces
 }

@@ -40,7 +40,7 @@ func TestStanding(t *testing.T) {
 	} {
 		var s standing
 		for i, step := range tt.steps {
-			if got := s.follow(step.addr, step.port, start); got != step.moved {
+			if got := s.follow(netip.AddrPortFrom(netip.Addr{}, step.port), step.addr, start); got != step.moved {
 				t.Errorf("%s, step %d: moved is %t", tt.name, i, got)
 			}
 		}
@@ -53,13 +53,19 @@ func TestStanding(t *testing.T) {
 	}
 	var s standing
 	for i, addr := range []netip.Addr{one, two, one, two, one} {
-		if moved := s.follow(addr, 7000, start.Add(time.Duration(i)*moveLasts)); moved != (i > 0) {
+		if moved := s.follow(netip.AddrPortFrom(none, 7000), addr, start.Add(time.Duration(i)*moveLasts)); moved != (i > 0) {
 			t.Errorf("time %d: moved is %t", i, moved)
 		}
 	}
 	s = standing{}
+	for i, addr := range []netip.Addr{one, two, one} { // told by our own router
+		if moved := s.follow(netip.AddrPortFrom(addr, 7000), two, start); moved != (i > 0) {
+			t.Errorf("told %d: moved is %t", i, moved)
+		}
+	}
+	s = standing{}
 	for port := range uint16(1000) {
-		s.follow(one, 2000+port, start)
+		s.follow(netip.AddrPortFrom(one, 2000+port), none, start)
 	}
 	if got := len(s.all(start)); got > maxFormer+1 {
 		t.Errorf("%d addresses are remembered", got)
@@ -77,7 +83,7 @@ func TestMovedToAnotherPort(t *testing.T) {
 		addr := publicAddr(100)
 		n := start(t, Config{
 			IPv4: world.listen(addr), Bootstrap: []string{publicAddr(0).String()},
-			Reachable: func(bool) (uint16, bool) { p := port.Load(); return uint16(p), p != 0 },
+			Reachable: func(bool) (netip.AddrPort, bool) { return at(uint16(port.Load()))(true) },
 		})
 		for i := range 20 {
 			n.Offer(keyOf(i), time.Now())
@@ -144,7 +150,7 @@ func TestMovedWhileAway(t *testing.T) {
 func TestReachableInOneFamily(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		world := newInternet()
-		node := func(i int, reachable func(bool) (uint16, bool)) *running {
+		node := func(i int, reachable func(bool) (netip.AddrPort, bool)) *running {
 			return start(t, Config{
 				IPv4: world.listen(publicAddr(i)), IPv6: world.listen(publicAddr6(i)), Reachable: reachable,
 				Bootstrap: []string{publicAddr(1).String(), publicAddr6(1).String()},
@@ -153,12 +159,12 @@ func TestReachableInOneFamily(t *testing.T) {
 		for i := range 8 {
 			node(i+1, at(7000))
 		}
-		only6 := node(20, func(is4 bool) (uint16, bool) { return 7020, !is4 })
-		mapped := node(21, func(is4 bool) (uint16, bool) {
+		only6 := node(20, func(is4 bool) (netip.AddrPort, bool) { return netip.AddrPortFrom(netip.Addr{}, 7020), !is4 })
+		mapped := node(21, func(is4 bool) (netip.AddrPort, bool) {
 			if is4 {
-				return 40000, true
+				return at(40000)(is4)
 			}
-			return 7021, true
+			return at(7021)(is4)
 		})
 		asker := node(30, at(7000))
 		later := start(t, Config{IPv4: world.listen(publicAddr(22)), IPv6: world.listen(publicAddr6(22)), Reachable: at(7022),

@@ -24,7 +24,7 @@ const (
 func (a *announcer) announce(ctx context.Context, o *offer) {
 	ctx, cancel := context.WithTimeout(ctx, announceTimeout)
 	defer cancel()
-	began, families := time.Now(), a.node.announcing()
+	families, moves := a.node.announcing(), a.countMoves()
 	visits, found, answered := a.visit(ctx, o.key, families)
 	row := o.row
 	if answered {
@@ -33,7 +33,7 @@ func (a *announcer) announce(ctx context.Context, o *offer) {
 	if answered && row.Peers < plenty && (a.node.toldByNeighbour(found.passed) || a.tell(ctx, o.key, visits)) {
 		row.Announced, row.Families = time.Now(), familiesOf(families)
 	}
-	a.finish(o, row, began)
+	a.finish(o, row, moves)
 }
 
 // visit is one family's way to a key.
@@ -131,20 +131,31 @@ func (a *announcer) tell(ctx context.Context, key Key, visits []visit) bool {
 // pause waits until the budget allows a packet.
 func (a *announcer) pause(ctx context.Context) error { return a.node.budget.wait(ctx, 0) }
 
-// finish writes down what came of an announce, and when the next is due.
-func (a *announcer) finish(o *offer, row Row, began time.Time) {
+func (a *announcer) countMoves() int {
 	a.mu.Lock()
-	if began.Before(a.since) { // the node has moved meanwhile
-		row = row.since(time.Now())
+	defer a.mu.Unlock()
+	return a.moves
+}
+
+// finish writes down what came of an announce, and when the next is due. It began
+// after so many moves of this node.
+func (a *announcer) finish(o *offer, row Row, moves int) {
+	a.mu.Lock()
+	moved := moves != a.moves // meanwhile
+	if moved {
+		row.Announced = time.Time{}
 	}
 	changed := row != o.row
 	o.row = row
 	due := o.nextDue(a.schedule.families)
-	if again := time.Now().Add(retryAfter); due.Before(again) {
+	if again := time.Now().Add(retryAfter); due.Before(again) && !moved {
 		due = again
 	}
 	kept := a.schedule.giveBack(o, due)
 	a.mu.Unlock()
+	if moved {
+		a.signal()
+	}
 	if kept && changed {
 		a.putRow(o.key, row)
 	}

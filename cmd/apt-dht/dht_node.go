@@ -75,7 +75,7 @@ func bootstrapNode(ctx context.Context, cfg internetConfig, dir string, log *slo
 		IPv4: open.udp4, IPv6: open.udp6,
 		Bootstrap: cfg.Bootstrap,
 		Private:   cfg.Private,
-		Reachable: func(bool) (uint16, bool) { return open.port, true },
+		Reachable: func(bool) (netip.AddrPort, bool) { return netip.AddrPortFrom(netip.Addr{}, open.port), true },
 		NodesFile: filepath.Join(dir, "bootstrap-nodes"), // not serve's, which may run here too
 		Log:       log,
 	})

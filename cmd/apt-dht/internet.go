@@ -72,9 +72,9 @@ func newInternet(cfg internetConfig, open *sockets, files wan.Config, nodes stri
 }
 
 // reachable tells the DHT whether others can fetch from this node.
-func (i *internet) reachable(is4 bool) (port uint16, ok bool) {
+func (i *internet) reachable(is4 bool) (at netip.AddrPort, ok bool) {
 	if i.wan == nil { // it is being built
-		return 0, false
+		return netip.AddrPort{}, false
 	}
 	return i.wan.Reachable(is4)
 }

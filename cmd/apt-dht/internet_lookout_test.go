@@ -110,7 +110,7 @@ func udpNode(t *testing.T) string {
 	open := openUDP(t, "127.0.0.1")
 	node, err := dht.New(dht.Config{
 		IPv4: open.udp4, Private: true, Log: slog.New(slog.DiscardHandler),
-		Reachable: func(bool) (uint16, bool) { return open.port, true },
+		Reachable: func(bool) (netip.AddrPort, bool) { return netip.AddrPortFrom(netip.Addr{}, open.port), true },
 	})
 	if err != nil {
 		t.Fatal(err)

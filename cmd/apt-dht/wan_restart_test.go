@@ -14,6 +14,37 @@ func init() {
 	wanScenarios["AnnouncesOutliveACrash"] = wanAnnouncesOutliveACrash
 	wanScenarios["OfficeAsksOnce"] = wanOfficeAsksOnce
 	wanScenarios["OnlyDHTNodeIsRestarted"] = wanOnlyDHTNodeIsRestarted
+	wanScenarios["AddressChanges"] = func(t *testing.T, w *world) { wanAddressChanges(t, w, worldPlan) }
+	wanScenarios["AddressChangesAtACompany"] = func(t *testing.T, w *world) { wanAddressChanges(t, w, companyPlan) }
+}
+
+// wanAddressChanges: a machine gets another address while its node runs, and yet
+// another while it does not. Soon the DHT knows it there.
+func wanAddressChanges(t *testing.T, w *world, plan addressPlan) {
+	in := newInternet(t, w, plan)
+	some := w.only("net-b-05", "net-b-08")
+	site := in.site()
+	m := site.machine()
+	move := func(number string) {
+		ipBatch(t, m.host.name, "addr del "+m.ip+"/24 dev eth0")
+		m.ip = site.network + number
+		ipBatch(t, m.host.name, "addr add "+m.ip+"/24 dev eth0", "route add default via "+site.gateway)
+	}
+	announced := func() {
+		began := time.Now()
+		in.swarm.wantHolder(m.wanAddr(), some)
+		wantWithin(t, "its files are announced at "+m.ip, began, 30*time.Second)
+	}
+	m.serve(in.wanFlags()...)
+	m.update()
+	m.download(namesOf(some)...)
+	announced()
+	move("77")
+	announced()
+	m.stop()
+	move("78")
+	m.serveAgain()
+	announced()
 }
 
 // wanOnlyDHTNodeIsRestarted: a company's one DHT node is started again. It still

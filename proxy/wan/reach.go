@@ -133,16 +133,16 @@ func (r *reach) hasCome(nonce string) bool {
 }
 
 // Reachable tells whether other nodes can reach this one over IPv4, or else over
-// IPv6, and at which port: if one of them has, or the router or operator says so and
-// those that have tried do not deny it (dht.Config.Reachable).
-func (n *Node) Reachable(is4 bool) (port uint16, ok bool) {
+// IPv6, and where: if one of them has, or the router or operator says so and those
+// that have tried do not deny it. The address is the zero Addr where only others know
+// it (dht.Config.Reachable).
+func (n *Node) Reachable(is4 bool) (at netip.AddrPort, ok bool) {
 	outside, known := n.outside(is4)
-	port = n.cfg.Port
-	if known {
-		port = outside.Port()
-	}
 	v, _ := n.reach.found(is4, outside)
-	return port, v == reached || v == unknown && known
+	if !known {
+		return netip.AddrPortFrom(netip.Addr{}, n.cfg.Port), v == reached
+	}
+	return outside, v != unreached
 }
 
 // outside is the address at which this node should be reached; zero: it is not

@@ -231,8 +231,8 @@ func TestReachable(t *testing.T) {
 		}
 		node.reach.conclude(true, test.verdict, test.about, time.Now())
 		port, ok := node.Reachable(true)
-		if port != test.port || ok != test.ok {
-			t.Errorf("%+v: got %d, %t", test, port, ok)
+		if port.Port() != test.port || ok != test.ok {
+			t.Errorf("%+v: got %v, %t", test, port, ok)
 		}
 		s := node.Status()
 		if s.Reachable != test.ok || !strings.Contains(s.Reach, test.text) || strings.HasSuffix(s.Reach, ".") {
@@ -302,8 +302,8 @@ func TestFamiliesAreTold(t *testing.T) {
 			node.reach.conclude(is4, v, outside, time.Now())
 		}
 		for is4, want := range map[bool]uint16{true: test.port4, false: test.port6} {
-			if port, ok := node.Reachable(is4); ok != (want != 0) || ok && port != want {
-				t.Errorf("%+v: over IPv4 %t: got %d, %t", test, is4, port, ok)
+			if port, ok := node.Reachable(is4); ok != (want != 0) || ok && port.Port() != want {
+				t.Errorf("%+v: over IPv4 %t: got %v, %t", test, is4, port, ok)
 			}
 		}
 		s := node.Status()

@@ -39,7 +39,7 @@ func startDHT(t *testing.T, peer netip.AddrPort, bootstrap ...string) (node *dht
 	}
 	node, err = dht.New(dht.Config{
 		IPv4: socket, Private: true, Bootstrap: bootstrap,
-		Reachable: func(bool) (uint16, bool) { return peer.Port(), true },
+		Reachable: func(bool) (netip.AddrPort, bool) { return netip.AddrPortFrom(netip.Addr{}, peer.Port()), true },
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -63,9 +63,9 @@ func (n *Node) Status() Status {
 func (n *Node) tellReach(s *Status) {
 	var texts []string
 	for _, is4 := range n.families() {
-		port, ok := n.Reachable(is4)
+		reach, ok := n.Reachable(is4)
 		if ok && !s.Reachable {
-			s.Reachable, s.Port = true, port
+			s.Reachable, s.Port = true, reach.Port()
 		}
 		outside, known := n.outside(is4)
 		v, at := n.reach.found(is4, outside)
