@@ -209,8 +209,8 @@ func (n *Node) saveOrWarn() {
 	}
 }
 
-// save writes the nodes that are good now, and what others have announced; if there
-// are no nodes, what was saved stays.
+// save writes the nodes that are good now, or where none is all that are known, and
+// what others have announced; if there is neither, what was saved stays.
 func (n *Node) save() error {
 	if n.path == "" {
 		return nil
@@ -222,10 +222,15 @@ func (n *Node) save() error {
 		fmt.Fprintln(&b, f.selfLine())
 		f.peers.each(func(key Key, p storedPeer) {
 			fmt.Fprintf(&b, "peer %x %s %s %d\n", key, p.addr, p.owner, p.seen.Unix())
-		})
-		for _, c := range f.table.nodes((*tableNode).good) {
-			fmt.Fprintf(&b, "%x %s\n", c.id, c.addr)
 			known++
+		})
+		nodes := f.table.nodes((*tableNode).good)
+		known += len(nodes)
+		if len(nodes) == 0 {
+			nodes = f.table.nodes(anyNode)
+		}
+		for _, c := range nodes {
+			fmt.Fprintf(&b, "%x %s\n", c.id, c.addr)
 		}
 	}
 	if known == 0 {

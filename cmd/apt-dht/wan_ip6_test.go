@@ -71,8 +71,7 @@ func wanIPv6WhereIPv4IsHidden(t *testing.T, w *world) {
 		t.Errorf("reach: %s", s.WAN.Reach)
 	}
 	m.update()
-	m.download(namesOf(some)...)
-	within(t, announcePatience, "the packages are announced", func() bool { return m.wanStatus().DHT.Announced >= len(some) })
+	m.downloadAndAnnounce(some)
 
 	taker, _ := in.node6("--dht-bootstrap", door)
 	taker.update()

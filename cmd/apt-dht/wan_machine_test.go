@@ -54,6 +54,18 @@ func (m *lanMachine) inDHTOf(nodes int) {
 	eventually(m.t, m.ip+" knows nodes of the DHT", func() bool { return m.wanStatus().DHT.Nodes >= nodes*2/3 })
 }
 
+// downloadAndAnnounce fetches packages and waits until the machine's node says that
+// all it offers is announced.
+func (m *lanMachine) downloadAndAnnounce(packages []builtPackage) {
+	m.t.Helper()
+	before := m.wanStatus().DHT.Offered
+	m.download(namesOf(packages)...)
+	within(m.t, announcePatience, "the packages are announced", func() bool {
+		s := m.wanStatus().DHT
+		return s.Offered >= before+len(packages) && s.Announced == s.Offered
+	})
+}
+
 // fetched is what a machine's node took from the internet's peers and from the
 // mirror while f ran.
 func (m *lanMachine) fetched(f func()) (wan, mirror int64) {

@@ -56,8 +56,7 @@ func wanOnlyDHTNodeIsRestarted(t *testing.T, w *world) {
 	some := w.only("net-b-05", "net-b-08")
 	holder := in.node("--upload-limit", "100MB")
 	holder.update()
-	holder.download(namesOf(some)...)
-	within(t, announcePatience, "the packages are announced", func() bool { return holder.wanStatus().DHT.Announced >= len(some) })
+	holder.downloadAndAnnounce(some)
 	restart()
 
 	m := in.node()
