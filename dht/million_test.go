@@ -262,7 +262,11 @@ func (m *multitude) meet(t *testing.T) {
 	if most := lookupLimit * lookupTries * keys; asked > most {
 		t.Errorf("%d questions for %d lookups", asked, keys)
 	}
-	if most := time.Second; quantile(firsts, 95) > most {
+	most := time.Second
+	if m.deaf > 50 { // three of the sixty keys decide, and a question to the deaf takes a second
+		most = 2 * time.Second
+	}
+	if quantile(firsts, 95) > most {
 		t.Errorf("among %d nodes the first peer comes after %v at the 95th percentile", len(m.ids), quantile(firsts, 95))
 	}
 	t.Logf("%9d %4d%% %6d %9.1f %6.1f %9.1f %9.1f %6.1f %8.2fs %8.2fs %8.2fs", len(m.ids), m.deaf, asker.Stats().GoodNodes,

@@ -134,15 +134,17 @@ func (s *peerStore) sample(key Key, n int) []netip.AddrPort {
 	return addrs[:min(n, len(addrs))]
 }
 
-// each calls yield with all that is stored.
-func (s *peerStore) each(yield func(Key, storedPeer)) {
+// all is a copy of what is stored.
+func (s *peerStore) all() []savedPeer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	list := make([]savedPeer, 0, s.total)
 	for key, swarm := range s.swarms {
 		for _, p := range swarm {
-			yield(key, p)
+			list = append(list, savedPeer{key, p})
 		}
 	}
+	return list
 }
 
 // expire drops what has not been renewed.

@@ -220,10 +220,10 @@ func (n *Node) save() error {
 	known := 0
 	for _, f := range n.families {
 		fmt.Fprintln(&b, f.selfLine())
-		f.peers.each(func(key Key, p storedPeer) {
-			fmt.Fprintf(&b, "peer %x %s %s %d\n", key, p.addr, p.owner, p.seen.Unix())
+		for _, p := range f.peers.all() {
+			fmt.Fprintf(&b, "peer %x %s %s %d\n", p.key, p.addr, p.owner, p.seen.Unix())
 			known++
-		})
+		}
 		nodes := f.table.nodes((*tableNode).good)
 		known += len(nodes)
 		if len(nodes) == 0 {

@@ -7,12 +7,14 @@ import (
 	"encoding/hex"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"time"
 
 	"github.com/gorilla/mux"
 
+	"apt-dht/dht"
 	"apt-dht/proxy/fetch"
 	"apt-dht/proxy/peer"
 )
@@ -72,9 +74,21 @@ func (n *Node) guard(next http.Handler) http.Handler {
 			http.Error(w, "apt-dht is shutting down", http.StatusServiceUnavailable)
 			return
 		}
-		n.visited(peer.SourceOf(r))
+		if !n.fromNeighbour(r) {
+			n.visited(peer.SourceOf(r))
+		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// fromNeighbour tells whether a request comes from this machine's own network: that
+// does not prove that one from outside would, through the firewall before it.
+func (n *Node) fromNeighbour(r *http.Request) bool {
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	if local == nil || n.cfg.Private {
+		return false
+	}
+	return dht.NetworkOf(local.AddrPort().Addr().Unmap()).Contains(peer.SourceOf(r))
 }
 
 // guardQuestion admits no browser that a web page sends here, and few at a time.

@@ -102,7 +102,7 @@ func (n *Node) tryReach(ctx context.Context, addr netip.AddrPort, nonce string) 
 // one that has asked.
 func (n *Node) servePing(w http.ResponseWriter, r *http.Request) {
 	answer := pong{head: spoken, Version: n.cfg.Version}
-	if nonce := r.URL.Query().Get("nonce"); n.reach.came(nonce) {
+	if nonce := r.URL.Query().Get("nonce"); n.reach.came(nonce, !n.fromNeighbour(r)) {
 		answer.Nonce = nonce
 	}
 	peer.Answer(w, answer)

@@ -115,12 +115,13 @@ func (r *reach) expect() (nonce string, end func()) {
 	}
 }
 
-// came takes note of somebody with a nonce, and reports whether it is expected.
-func (r *reach) came(nonce string) bool {
+// came takes note of somebody with a nonce who comes from outside, and reports
+// whether it is expected.
+func (r *reach) came(nonce string, outside bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	_, expected := r.nonces[nonce]
-	if expected {
+	if expected && outside {
 		r.nonces[nonce] = true
 	}
 	return expected

@@ -276,6 +276,41 @@ func TestVisitors(t *testing.T) {
 	}
 }
 
+// A machine of the same network comes through no firewall, and proves nothing.
+func TestNeighboursProveNothing(t *testing.T) {
+	for _, test := range []struct {
+		local, source string
+		private, want bool
+	}{
+		{"5.6.7.8:9978", "9.9.9.9:1", false, true},
+		{"5.6.7.8:9978", "5.6.7.9:1", false, false},
+		{"192.168.0.2:9978", "5.6.7.9:1", false, true}, // behind a router
+		{"[::ffff:5.6.7.8]:9978", "5.6.7.9:1", false, false},
+		{"[2a00:1:2:3::4]:9978", "[2a00:1:2:3::5]:1", false, false},
+		{"[2a00:1:2:3::4]:9978", "[2a00:1:3::5]:1", false, true},
+		{"10.0.0.2:9978", "10.0.0.3:1", true, true},
+	} {
+		node, err := New(Config{DHT: seat{newFakeDHT(), netip.AddrPort{}}, Port: 9978, IPv4: true, IPv6: true, Private: test.private})
+		if err != nil {
+			t.Fatal(err)
+		}
+		nonce, end := node.reach.expect()
+		r := httptest.NewRequest(http.MethodGet, Prefix+"ping?nonce="+nonce, nil)
+		r.RemoteAddr = test.source
+		local := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(test.local))
+		w := httptest.NewRecorder()
+		node.Handler().ServeHTTP(w, r.WithContext(context.WithValue(t.Context(), http.LocalAddrContextKey, local)))
+		if !strings.Contains(w.Body.String(), nonce) {
+			t.Errorf("%+v: the answer is %s", test, w.Body)
+		}
+		_, ok := node.Reachable(netip.MustParseAddrPort(test.source).Addr().Is4())
+		if came := node.reach.hasCome(nonce); came != test.want || ok != test.want {
+			t.Errorf("%+v: came %t, reachable %t", test, came, ok)
+		}
+		end()
+	}
+}
+
 // A port that the router has mapped is IPv4's: over IPv6 the node has its own, and
 // is known to be reached when it has been.
 func TestFamiliesAreTold(t *testing.T) {
