@@ -21,8 +21,8 @@ const (
 	maxFilling = 24
 
 	// gapWait is how long a mirror may take for a gap before a node is asked as
-	// well, and a node before another one is; each further one waits twice as
-	// long, up to maxUnder.
+	// well, and a node before another one is, if less than half has come; each
+	// further one waits twice as long, up to maxUnder.
 	gapWait  = time.Second
 	maxUnder = 4
 )
@@ -83,7 +83,9 @@ func (o *outing) mayAsk(idle bool, now time.Time) bool {
 		f.cancel()
 		return true
 	}
-	return f.served.Load() && now.Sub(f.began) >= gapWait<<(n-1)
+	// Where more than half has come the rest is sooner there than the whole from
+	// another one.
+	return f.served.Load() && now.Sub(f.began) >= gapWait<<(n-1) && 2*f.progress.come(now) < f.to-f.from
 }
 
 // isGap tells whether nothing is missing but a gap.

@@ -35,19 +35,26 @@ type standing struct {
 	first    time.Time     // when it was
 	judged   time.Time     // when it was looked how fast they are
 	used     time.Duration // for that they were read from, or not asked though they could be
-	sampled  time.Duration // used when they were measured last
-	bytes    int64         // and what had come then
-	rates    [2]float64    // of the last two samples, in bytes per second
+	share    float64       // of the bodies that nodes send this node, how many are this blob's
+	alone    time.Duration // used, counting only this blob's share of it
+	last     mark          // when they were measured last
+	rates    [2]float64    // of the last two samples, in bytes per second of alone
 	seen     int64         // bytes that had come when that was looked at last
 	moved    time.Time     // when there were more of them than before
 	failed   bool          // mirrors have been asked because nodes were of no use
+}
+
+// A mark is how far a standing was.
+type mark struct {
+	used, alone time.Duration
+	bytes       int64
 }
 
 func (s *standing) isMet() bool { return !s.first.IsZero() }
 
 func (s *standing) met(now time.Time) {
 	if !s.isMet() {
-		s.first, s.judged = now, now
+		s.first, s.judged, s.share = now, now, 1
 	}
 }
 
@@ -82,14 +89,11 @@ func (o *outing) areTooSlow(now time.Time) bool {
 	served := o.tally.served.Load()
 	waits := served == 0 && o.flying+len(o.gap.under) > 0
 	if !waits {
-		s.use(passed, o.tally.bytes.Load())
+		s.use(passed, o.share(served), o.tally.bytes.Load())
 	}
 	if waits || s.used < grace {
 		rate, measured := o.side.speed.rate()
 		return measured && float64(rate) < fair
-	}
-	if served > 0 { // mirrors would have others to serve as well
-		fair *= float64(served) / float64(max(served, o.side.bodies.inUse.Load()))
 	}
 	missing := o.g.Tail() - o.g.Len()
 	left := o.left(now)
@@ -109,13 +113,26 @@ func (o *outing) nodesAreSooner() bool {
 	return float64(missing)*float64(rate) >= float64(store.PieceSize)*float64(o.t.f.gate.mirrorRate())
 }
 
-// use counts time in which bytes could come.
-func (s *standing) use(passed time.Duration, bytes int64) {
-	s.used += passed
-	if took := s.used - s.sampled; took >= grace {
-		s.rates = [2]float64{s.rates[1], float64(bytes-s.bytes) / took.Seconds()}
-		s.sampled, s.bytes = s.used, bytes
+// share is how many of the bodies that nodes send this node are this blob's, of
+// which so many are served: mirrors would have others to serve as well.
+func (o *outing) share(served int64) float64 {
+	if served == 0 {
+		return 1
 	}
+	return float64(served) / float64(max(served, o.side.bodies.inUse.Load()))
+}
+
+// use counts time in which bytes could come, the blob's share being what it is now,
+// and was when time was counted last, if that was less: what is new has hardly begun.
+func (s *standing) use(passed time.Duration, share float64, bytes int64) {
+	s.used += passed
+	s.alone += time.Duration(float64(passed) * min(share, s.share))
+	s.share = share
+	if s.used-s.last.used < grace {
+		return
+	}
+	s.rates = [2]float64{s.rates[1], float64(bytes-s.last.bytes) / (s.alone - s.last.alone).Seconds()}
+	s.last = mark{s.used, s.alone, bytes}
 }
 
 // left is how many bytes nodes still have to bring: what has come of a piece
