@@ -132,7 +132,7 @@ func TestNobodyAnswers(t *testing.T) {
 	for _, back := range nodes[1:] {
 		back.resume()
 	}
-	eventually(t, "the homes have heard of the lease", func() bool { return describe(nodes[3].findNow(d, true)) == "coming 0" })
+	eventually(t, "the homes have heard of the lease", func() bool { return describe(nodes[3].findNow(d, false)) == "coming 0" })
 }
 
 func TestFindEndsWithItsContext(t *testing.T) {
