@@ -27,8 +27,11 @@ const bigURI = "e2e-big_1.0_all.deb"
 
 // halfway starts the download of the big package and returns when the mirror
 // holds its second half back at the gate.
-func halfway(t *testing.T, w *world, m *mirror, c *client) (*running, *gate) {
+func halfway(t *testing.T, w *world, n *node, m *mirror, c *client) (*running, *gate) {
 	t.Helper()
+	eventually(t, "the node knows the files of the index", func() bool { // apt itself may be sooner
+		return n.status().Index.Files >= len(w.standard.packages)
+	})
 	g := newGate(bigSize / 2)
 	m.misbehave(onlyFor(bigURI, g.fault))
 	r := c.start("apt-get", "-qy", "install", "--download-only", "e2e-big")
@@ -60,7 +63,7 @@ func clientKilledAndRunAgain(t *testing.T, w *world) {
 	n := startNode(t, nodeConfig{sources: w.source(m.url())})
 	c := newClient(t, w.source(m.url()), n.proxied())
 	c.update()
-	r, g := halfway(t, w, m, c)
+	r, g := halfway(t, w, n, m, c)
 	r.kill()
 	eventually(t, "the node gives up what nobody reads", func() bool { return len(n.status().Transfers) == 0 })
 	g.open()
@@ -83,7 +86,7 @@ func nodeEndsInTheMiddle(t *testing.T, w *world, end func(*node)) {
 	n := startNode(t, nodeConfig{sources: w.source(m.url())})
 	c := newClient(t, w.source(m.url()), n.proxied(), `Acquire::Retries "3";`)
 	c.update()
-	r, g := halfway(t, w, m, c)
+	r, g := halfway(t, w, n, m, c)
 	end(n)
 	n.start()
 	g.open()

@@ -172,7 +172,7 @@ func mirrorFailsOver(t *testing.T, w *world) {
 	n := startNode(t, nodeConfig{sources: sources})
 	c := newClient(t, sources, n.proxied())
 	c.update()
-	r, g := halfway(t, w, first, c)
+	r, g := halfway(t, w, n, first, c)
 	second.forget()
 	first.down()
 	g.open()
